@@ -2,8 +2,9 @@
 
 #include "engine/options/commands_options.h"
 
-// The commands of `criu`. Each returns the exit status and throws godwit::Error when it fails; the caller has set up
-// the log and the work directory (command_setup.h), so relative names in the options mean what the manual says.
+// The commands of `criu`. Each returns the exit status and throws godwit::Error when it fails; the caller has
+// set up the log and the work directory (command_setup.h), so relative names in the options mean what the
+// manual says.
 namespace godwit::commands {
 
 int dump(const options::DumpOptions& options);

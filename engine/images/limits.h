@@ -18,8 +18,6 @@ inline constexpr uint64_t kMaxPayloadBytes = kGiB;
 inline constexpr uint64_t kMaxImageAddress = uint64_t{1} << 62;
 // Directories that stand behind one another through `parent`. Each pre-dump adds one.
 inline constexpr unsigned kMaxParentLinks = 1024;
-// Pages files of one chain that are open at once; the rest of the process needs descriptors too.
-inline constexpr unsigned kMaxOpenPagesFiles = 512;
 // Entries of one pagemap that may be held in memory (24 bytes each): every second page of 512 GiB.
 inline constexpr uint64_t kMaxPagemapEntries = uint64_t{64} << 20;
 

@@ -61,6 +61,9 @@ class PagemapChain {
   // links that form a loop.
   static std::optional<PagemapChain> open_if_exists(const ImageDirectory& directory, Kind kind, uint64_t id);
 
+  // Of a task without memory: no pages.
+  static PagemapChain none() { return PagemapChain(); }
+
   const std::vector<PageSegment>& segments() const { return segments_; }
   // The segment that holds this address; null if none does.
   const PageSegment* find(uint64_t address) const;

@@ -59,7 +59,7 @@ class PagesWriter {
   struct OpenImage;
   Reserved create_pages_file();
   void merge(PagemapEntry entry);
-  void write_bytes(std::span<const std::byte> contents);
+  void write_entry(const PagemapEntry& entry);
 
   ImageDirectory& directory_;
   uint32_t next_pages_id_;

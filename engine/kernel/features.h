@@ -4,8 +4,9 @@
 #include <string>
 #include <string_view>
 
-// What the running kernel can do, found by doing it: every probe is a round trip through the interface, never a
-// comparison of version numbers, because distributions backport, containers forbid and configurations leave out.
+// What the running kernel can do, found by doing it: every probe is a round trip through the interface, never
+// a comparison of version numbers, because distributions backport, containers forbid and configurations leave
+// out.
 namespace godwit::kernel {
 
 struct FeatureResult {
@@ -15,8 +16,8 @@ struct FeatureResult {
 
 // How much the absence of a feature hurts, as `criu check` counts it.
 enum class FeatureCategory {
-  kRequired = 1,      // nothing can be dumped or restored without it
-  kSometimes = 2,     // needed by some workloads or options
+  kRequired = 1,   // nothing can be dumped or restored without it
+  kSometimes = 2,  // needed by some workloads or options
   kExperimental = 3,
 };
 
@@ -32,8 +33,8 @@ std::span<const Feature> features();
 // nullptr when there is none of that name.
 const Feature* find_feature(std::string_view name);
 
-// Tries the feature now. Probes create and end children of their own, touch only memory and descriptors of their
-// own, and leave nothing behind. Throws Error for a name that is not in features().
+// Tries the feature now. Probes create and end children of their own, touch only memory and descriptors of
+// their own, and leave nothing behind. Throws Error for a name that is not in features().
 FeatureResult probe(std::string_view name);
 FeatureResult probe(const Feature& feature);
 

@@ -1,15 +1,16 @@
 #pragma once
 
-// Kernel interfaces that the headers of Debian 12 (Linux 6.1, glibc 2.36) do not have yet, under the kernel's own
-// names, each with the place it is documented. Guarded, so that newer headers win when they were included before.
-// <linux/fs.h> is left out on purpose: in glibc 2.36 it cannot stand beside <sys/mount.h>.
+// Kernel interfaces that the headers of Debian 12 (Linux 6.1, glibc 2.36) do not have yet, under the kernel's
+// own names, each with the place it is documented. Guarded, so that newer headers win when they were included
+// before. <linux/fs.h> is left out on purpose: in glibc 2.36 it cannot stand beside <sys/mount.h>.
 
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
 
 #include <cstdint>
 
-// PAGEMAP_SCAN on /proc/PID/pagemap, Linux 6.7: include/uapi/linux/fs.h, Documentation/admin-guide/mm/pagemap.rst.
+// PAGEMAP_SCAN on /proc/PID/pagemap, Linux 6.7: include/uapi/linux/fs.h,
+// Documentation/admin-guide/mm/pagemap.rst.
 #ifndef PAGEMAP_SCAN
 struct page_region {
   uint64_t start;  // bytes, as is end; the end is exclusive
@@ -17,7 +18,7 @@ struct page_region {
   uint64_t categories;  // PAGE_IS_*, only those in return_mask
 };
 struct pm_scan_arg {
-  uint64_t size;  // sizeof(pm_scan_arg)
+  uint64_t size;   // sizeof(pm_scan_arg)
   uint64_t flags;  // PM_SCAN_*
   uint64_t start;
   uint64_t end;
@@ -65,7 +66,7 @@ struct pm_scan_arg {
 #define UFFD_USER_MODE_ONLY 1
 #endif
 
-// POSIX timers that are created under a chosen id, Linux 6.16: include/uapi/linux/prctl.h.
+// POSIX timers that are created under a chosen id, Linux 6.15: include/uapi/linux/prctl.h.
 #ifndef PR_TIMER_CREATE_RESTORE_IDS
 #define PR_TIMER_CREATE_RESTORE_IDS 77
 #define PR_TIMER_CREATE_RESTORE_IDS_OFF 0
@@ -80,15 +81,13 @@ struct pm_scan_arg {
 #define PAGEMAP_ENTRY_PRESENT (uint64_t{1} << 63)
 #endif
 
-// TCP_REPAIR_OFF without a window probe, Linux 4.20: include/uapi/linux/tcp.h; glibc's <netinet/tcp.h> lacks it.
+// TCP_REPAIR_OFF without a window probe, Linux 4.20: include/uapi/linux/tcp.h; glibc's <netinet/tcp.h> lacks
+// it.
 #ifndef TCP_REPAIR_OFF_NO_WP
 #define TCP_REPAIR_OFF_NO_WP (-1)
 #endif
 
-// A pid of a process in the caller's terms of another pid namespace, Linux 6.11: include/uapi/linux/nsfs.h.
-#ifndef NS_GET_PID_IN_PIDNS
-#define NS_GET_PID_FROM_PIDNS _IOR(0xb7, 0x6, int)
-#define NS_GET_TGID_FROM_PIDNS _IOR(0xb7, 0x7, int)
-#define NS_GET_PID_IN_PIDNS _IOR(0xb7, 0x8, int)
-#define NS_GET_TGID_IN_PIDNS _IOR(0xb7, 0x9, int)
+// Expirations of a timerfd that are not read yet, Linux 3.17: timerfd_create(2). glibc lacks it.
+#ifndef TFD_IOC_SET_TICKS
+#define TFD_IOC_SET_TICKS _IOW('T', 0, uint64_t)
 #endif

@@ -14,7 +14,9 @@
 namespace godwit::kernel {
 namespace {
 
-constexpr size_t kRegionsPerCall = 2048;
+// The kernel collects regions 512 at a time, and with room for more than that it can report a walk_end that
+// lies far before what it has already returned (seen on 6.18): the rest would be scanned twice.
+constexpr size_t kRegionsPerCall = 512;
 constexpr size_t kEntriesPerRead = 8192;
 constexpr uint64_t kNeedsScan = kPageWritten | kPageZero | kPageHuge;
 
@@ -60,7 +62,7 @@ bool PageMap::take_written_if_tracked(uint64_t start, uint64_t end, const PageQu
                                       std::vector<PageRegion>& out) const {
   if (!has_scan_) return false;
   PageQuery written = query;
-  written.all |= kPageWritten;
+  written.returned |= kPageWritten;
   size_t before = out.size();
   int code = scan_with_ioctl(start, end, PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC, written, out);
   if (code == EPERM) {
@@ -69,6 +71,16 @@ bool PageMap::take_written_if_tracked(uint64_t start, uint64_t end, const PageQu
   }
   if (code != 0) throw SystemError(code, "pid {}: PAGEMAP_SCAN {:x}-{:x}", pid_, start, end);
   return true;
+}
+
+bool PageMap::is_tracked(uint64_t address) const {
+  if (!has_scan_) return false;
+  std::vector<PageRegion> ignored;
+  // A query that no page matches: only the check is wanted.
+  PageQuery nothing{.all = kPagePresent | kPageSwapped, .none = 0, .any = 0, .returned = 0};
+  int code = scan_with_ioctl(address, address + kPageSize, PM_SCAN_CHECK_WPASYNC, nothing, ignored);
+  if (code != 0 && code != EPERM) throw SystemError(code, "pid {}: PAGEMAP_SCAN {:x}", pid_, address);
+  return code == 0;
 }
 
 int PageMap::scan_with_ioctl(uint64_t start, uint64_t end, uint64_t flags, const PageQuery& query,
@@ -85,7 +97,7 @@ int PageMap::scan_with_ioctl(uint64_t start, uint64_t end, uint64_t flags, const
   arg.category_inverted = query.none;
   arg.category_mask = query.all | query.none;
   arg.category_anyof_mask = query.any;
-  arg.return_mask = kPageWritten | kPageOfFile | kPagePresent | kPageSwapped | kPageZero | kPageSoftDirty;
+  arg.return_mask = query.returned;
   for (uint64_t at = start; at < end; at = arg.walk_end) {
     arg.start = at;
     int count = ::ioctl(file_.get(), PAGEMAP_SCAN, &arg);
@@ -109,7 +121,7 @@ void PageMap::scan_by_entries(uint64_t start, uint64_t end, const PageQuery& que
                   static_cast<off_t>(at / kPageSize * sizeof(uint64_t)), "pagemap");
     for (size_t i = 0; i < count; ++i, at += kPageSize) {
       uint64_t categories = categories_of_entry(entries[i]);
-      if (matches(categories, query)) append(at, at + kPageSize, categories, out);
+      if (matches(categories, query)) append(at, at + kPageSize, categories & query.returned, out);
     }
   }
 }

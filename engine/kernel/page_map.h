@@ -27,10 +27,17 @@ struct PageRegion {
   uint64_t categories = 0;
 };
 
-// Which pages a scan returns: all of `all`, none of `none`, and one of `any` unless that is 0.
+// Which pages a scan returns: all of `all`, none of `none`, and one of `any` unless that is 0. Regions carry
+// the categories of `returned`, and are split where those change.
 struct PageQuery {
   uint64_t all = 0, none = 0, any = 0;
+  uint64_t returned = 0;
 };
+
+// The pages that a process owns: its anonymous memory and the pages of private file mappings that it has
+// changed, in memory or swapped out, without the kernel's page of zeros.
+inline constexpr PageQuery kOwnedPages{
+    .all = 0, .none = kPageOfFile | kPageZero, .any = kPagePresent | kPageSwapped};
 
 // /proc/PID/pagemap of one process, read with PAGEMAP_SCAN where the kernel has it (Linux 6.7) and entry by
 // entry where it has not.
@@ -44,11 +51,16 @@ class PageMap {
   // Error, and in `none` they exclude nothing.
   void scan(uint64_t start, uint64_t end, const PageQuery& query, std::vector<PageRegion>& out) const;
 
-  // The pages written since the last call, write-protected again in the same step (PM_SCAN_WP_MATCHING).
-  // `query` narrows them. The range must lie in one mapping. Returns false, and nothing, when it is not
-  // registered for asynchronous write-protection (EPERM): every page of it may have been written.
+  // Finds the matching pages, which carry kPageWritten where they were written since the last call, and
+  // write-protects all of them again in the same step (PM_SCAN_WP_MATCHING). The range must lie in one
+  // mapping. Returns false, and nothing, when it is not registered for asynchronous write-protection (EPERM):
+  // every page of it may have been written.
   bool take_written_if_tracked(uint64_t start, uint64_t end, const PageQuery& query,
                                std::vector<PageRegion>& out) const;
+
+  // Whether the mapping at `address` is registered for asynchronous write-protection, with whatever
+  // userfaultfd. Changes nothing.
+  bool is_tracked(uint64_t address) const;
 
   // For tests: answer as a kernel without PAGEMAP_SCAN does.
   void pretend_no_scan() { has_scan_ = false; }

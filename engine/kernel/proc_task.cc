@@ -63,6 +63,8 @@ const std::map<std::string_view, FieldParser>& status_fields() {
       {"Seccomp", number_field<&TaskStatus::seccomp, 10>},
       {"Seccomp_filters", number_field<&TaskStatus::seccomp_filters, 10>},
       {"THP_enabled", number_field<&TaskStatus::thp_enabled, 10>},
+      {"RssAnon", number_field<&TaskStatus::anonymous_kib, 10>},
+      {"VmSwap", number_field<&TaskStatus::swap_kib, 10>},
       {"NSpid", [](TaskStatus& s, std::string_view t) { s.namespace_pids = take_list<pid_t>(t, "NSpid"); }},
   };
   return fields;

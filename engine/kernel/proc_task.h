@@ -38,7 +38,8 @@ struct TaskStatus {
   int seccomp = 0;  // 0 none, 1 strict, 2 filter
   uint32_t seccomp_filters = 0;
   bool thp_enabled = true;
-  std::vector<pid_t> namespace_pids;  // NSpid: outermost first
+  uint64_t anonymous_kib = 0, swap_kib = 0;  // RssAnon, VmSwap
+  std::vector<pid_t> namespace_pids;         // NSpid: outermost first
 };
 TaskStatus parse_task_status(std::string_view text);
 

@@ -4,7 +4,9 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "engine/base/fd.h"
 #include "engine/images/image_directory.h"
@@ -57,14 +59,21 @@ class FileKind {
   // Restore. Reads the kind's own images; called once, before any other restore function.
   virtual void read_images([[maybe_unused]] const images::ImageDirectory& images) {}
   // Checks an entry against this machine: what is missing, in use or different goes to `problems`.
-  virtual void plan([[maybe_unused]] const pb::file_entry& entry, [[maybe_unused]] Problems& problems) {}
+  virtual void plan([[maybe_unused]] const pb::file_entry& entry, [[maybe_unused]] const Policy& policy,
+                    [[maybe_unused]] Problems& problems) {}
   // Opens it, in the coordinator, exactly once per entry. Position, flags, owner and contents are set on the
   // way.
   virtual Fd open(const pb::file_entry& entry, const Policy& policy) = 0;
+  // The descriptors that the task of finish_in_task must have beside the file's own; a holder that has them
+  // all is chosen.
+  virtual std::vector<int> numbers_needed([[maybe_unused]] const pb::file_entry& entry) const { return {}; }
   // Adds what only a task that holds it can do, when every task has all its descriptors (epoll
   // registrations): `number` is its descriptor in that task. Called for one holder of each entry.
   virtual void finish_in_task([[maybe_unused]] const pb::file_entry& entry, [[maybe_unused]] int number,
                               [[maybe_unused]] tracee::Batch& batch) {}
 };
+
+// The kinds that a dump or a restore knows, in the order in which they are asked.
+using FileKinds = std::vector<std::unique_ptr<FileKind>>;
 
 }  // namespace godwit::kinds

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 
 namespace godwit::kinds {
@@ -45,6 +46,13 @@ class PageSink {
   // Pages with their contents, which the caller has put at the start of the last buffer().
   // `may_be_lazy` marks them as eligible for post-copy (PE_LAZY | PE_PRESENT in images).
   virtual void add_pages(PageRange range, bool may_be_lazy) = 0;
+
+  // The same with contents that the caller holds, at most kBufferPages; sinks that can do without the copy
+  // override it.
+  virtual void add_contents(PageRange range, std::span<const std::byte> contents, bool may_be_lazy) {
+    std::memcpy(buffer().data(), contents.data(), contents.size());
+    add_pages(range, may_be_lazy);
+  }
 
   // Ends the open image.
   virtual void close() = 0;

@@ -17,11 +17,11 @@ struct Environment {
   static Environment of_process();
 };
 
-// Reads a command line (with the program's name first) and the configuration files, in the manual's order; later
-// settings win: /etc/criu/default.conf, $HOME/.criu/default.conf, CRIU_CONFIG_FILE, --config FILE, the command line.
-// Options may stand before or after the command word. Options that belong to other commands are ignored in files,
-// which serve every command, and refused on the command line.
-// Throws UsageError for what cannot be meant, RefusedError for what this version does not do yet.
+// Reads a command line (with the program's name first) and the configuration files, in the manual's order;
+// later settings win: /etc/criu/default.conf, $HOME/.criu/default.conf, CRIU_CONFIG_FILE, --config FILE, the
+// command line. Options may stand before or after the command word. Options that belong to other commands are
+// ignored in files, which serve every command, and refused on the command line. Throws UsageError for what
+// cannot be meant, RefusedError for what this version does not do yet.
 Request parse(const std::vector<std::string>& arguments, const Environment& environment);
 
 }  // namespace godwit::options

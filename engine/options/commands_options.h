@@ -8,8 +8,8 @@
 #include <variant>
 #include <vector>
 
-// What a command line and its configuration files ask for: one plain struct per command, checked when it was parsed
-// (numbers in range, required options given), so that a command needs no second look.
+// What a command line and its configuration files ask for: one plain struct per command, checked when it was
+// parsed (numbers in range, required options given), so that a command needs no second look.
 namespace godwit::options {
 
 enum class Command {
@@ -30,12 +30,12 @@ enum class Command {
 
 // Options of every command.
 struct CommonOptions {
-  std::string images_dir = ".";              // -D, relative to the directory that criu was started in
-  std::optional<std::string> work_dir;       // -W; the image directory where it is not given
-  std::optional<std::string> log_file;       // -o, relative to the work directory; standard error without it
-  int verbosity = 2;                         // 0 nothing ... 4 debug; higher acts as 4
-  std::optional<std::string> pidfile;        // relative to the work directory
-  std::vector<std::string> action_scripts;   // in the order given; relative ones from the work directory
+  std::string images_dir = ".";             // -D, relative to the directory that criu was started in
+  std::optional<std::string> work_dir;      // -W; the image directory where it is not given
+  std::optional<std::string> log_file;      // -o, relative to the work directory; standard error without it
+  int verbosity = 2;                        // 0 nothing ... 4 debug; higher acts as 4
+  std::optional<std::string> pidfile;       // relative to the work directory
+  std::vector<std::string> action_scripts;  // in the order given; relative ones from the work directory
 };
 
 struct TlsOptions {
@@ -50,10 +50,10 @@ enum class PageServerLayout { kProbe, kShort, kLong };
 
 // A page server as its clients see it, and the address on which one of ours listens.
 struct PageServerOptions {
-  bool enabled = false;               // --page-server: pages go to (or come from) a page server
-  std::optional<std::string> address;  // IP address or host name
-  uint16_t port = 0;                  // 0: not given
-  std::optional<int> status_fd;       // gets one NUL when requests can be served (command_setup.h)
+  bool enabled = false;                // --page-server: pages go to (or come from) a page server
+  std::optional<std::string> address;  // IP address or host name; absent: loopback to connect, any to listen
+  uint16_t port = 0;                   // 0: not given
+  std::optional<int> status_fd;        // gets one NUL when requests can be served (command_setup.h)
   PageServerLayout layout = PageServerLayout::kProbe;
   TlsOptions tls;
 };
@@ -62,9 +62,9 @@ enum class PreDumpMode { kSplice, kRead };
 
 struct PreDumpOptions {
   CommonOptions common;
-  pid_t tree = 0;            // -t, always given
-  unsigned timeout_s = 10;   // time to collect the tasks; 0: no limit
-  bool track_mem = false;    // always true for pre-dump
+  pid_t tree = 0;                              // -t, always given
+  unsigned timeout_s = 10;                     // time to collect the tasks; 0: no limit
+  bool track_mem = false;                      // always true for pre-dump
   std::optional<std::string> prev_images_dir;  // relative to the image directory
   PreDumpMode pre_dump_mode = PreDumpMode::kSplice;
   bool shell_job = false;
@@ -108,8 +108,8 @@ struct LazyPagesOptions {
 
 struct CheckOptions {
   CommonOptions common;
-  bool extra = false;         // category 2 too
-  bool experimental = false;  // category 3 too
+  bool extra = false;                  // category 2 too
+  bool experimental = false;           // category 3 too
   std::optional<std::string> feature;  // only this one, or "list"
 };
 
@@ -126,10 +126,11 @@ struct HelpRequest {
 };
 struct VersionRequest {};
 
-using Request = std::variant<DumpOptions, PreDumpOptions, RestoreOptions, PageServerCommandOptions, LazyPagesOptions,
-                             CheckOptions, ShowOptions, HelpRequest, VersionRequest>;
+using Request = std::variant<DumpOptions, PreDumpOptions, RestoreOptions, PageServerCommandOptions,
+                             LazyPagesOptions, CheckOptions, ShowOptions, HelpRequest, VersionRequest>;
 
 // The CommonOptions of a command's request; nullptr for help and version.
 const CommonOptions* common_options(const Request& request);
+CommonOptions* common_options(Request& request);
 
 }  // namespace godwit::options

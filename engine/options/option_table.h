@@ -8,8 +8,9 @@
 
 #include "engine/options/commands_options.h"
 
-// The one table of options. The command line, configuration files, help and `--no-X` are all read from it, so they
-// cannot disagree. To add an option: a row here, a field in commands_options.h, a store function in option_values.
+// The one table of options. The command line, configuration files, help and `--no-X` are all read from it, so
+// they cannot disagree. To add an option: a row here, a field in commands_options.h, a store function in
+// option_values.
 namespace godwit::options {
 
 // A set of commands.
@@ -37,15 +38,27 @@ enum class Argument { kNone, kRequired, kOptional };
 enum class Availability { kAvailable, kLater };
 
 // Where help lists an option.
-enum class Group { kCommon, kTree, kMemory, kPageServer, kTls, kFiles, kNetwork, kNamespaces, kCgroups, kCheck, kShow };
+enum class Group {
+  kCommon,
+  kTree,
+  kMemory,
+  kPageServer,
+  kTls,
+  kFiles,
+  kNetwork,
+  kNamespaces,
+  kCgroups,
+  kCheck,
+  kShow
+};
 
 // One option as it was given somewhere, before its argument is checked.
 struct Setting {
   const struct Option* option = nullptr;
   std::optional<std::string> argument;
-  bool negated = false;      // --no-X
-  std::string spelling;      // "-t", "--tree", "--no-tls": as the user wrote it, for errors
-  std::string source;        // "FILE:LINE" of a configuration file; empty for the command line
+  bool negated = false;  // --no-X
+  std::string spelling;  // "-t", "--tree", "--no-tls": as the user wrote it, for errors
+  std::string source;    // "FILE:LINE" of a configuration file; empty for the command line
 };
 
 struct Values;
@@ -59,8 +72,9 @@ struct Option {
   Group group = Group::kCommon;
   std::string_view help;
   Availability availability = Availability::kLater;
-  bool negatable = false;                             // an on/off option: --no-NAME exists
-  void (*store)(Values&, const Setting&) = nullptr;  // checks the argument; null for later and for -h, -V, --config
+  bool negatable = false;  // an on/off option: --no-NAME exists
+  void (*store)(Values&,
+                const Setting&) = nullptr;  // checks the argument; null for later and for -h, -V, --config
 
   // "--tree", or "-c" where there is only a letter.
   std::string spelling() const;

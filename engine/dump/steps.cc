@@ -1,0 +1,40 @@
+#include "engine/dump/steps.h"
+
+#include "engine/base/fault_point.h"
+#include "engine/base/log.h"
+
+namespace godwit::dump {
+
+uint32_t microseconds_since(Clock::time_point start) {
+  return static_cast<uint32_t>(
+      std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - start).count());
+}
+
+tracee::FrozenTree freeze(const DumpRequest& request, pb::dump_stats_entry& statistics) {
+  auto start = Clock::now();
+  auto tree = tracee::freeze_tree(request.root, {.timeout = request.freeze_timeout});
+  statistics.set_freezing_time(microseconds_since(start));
+  log::info("froze {} processes in {} us", tree.processes().size(), statistics.freezing_time());
+  fault_point("dump-frozen");
+  return tree;
+}
+
+void ship(const std::vector<ProcessPages>& pages, const memory::Shipping& shipping, kinds::PageSink& sink,
+          pb::dump_stats_entry& statistics) {
+  auto start = Clock::now();
+  memory::PageCounts counts;
+  for (const auto& process : pages) counts += memory::ship_pages(process.pid, process.areas, shipping, sink);
+  statistics.set_memdump_time(microseconds_since(start));
+  auto shipped = Clock::now();
+  sink.finish();
+  statistics.set_memwrite_time(microseconds_since(shipped));
+  statistics.set_pages_scanned(counts.scanned);
+  statistics.set_pages_skipped_parent(counts.in_parent);
+  statistics.set_pages_written(counts.written);
+  statistics.set_pages_lazy(counts.lazy);
+  log::info("shipped {} pages, {} in the parent, {} left for later, {} zero", counts.written,
+            counts.in_parent, counts.lazy, counts.zero);
+  fault_point("dump-pages-shipped");
+}
+
+}  // namespace godwit::dump

@@ -1,0 +1,100 @@
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/files/device.h"
+#include "engine/files/eventfd.h"
+#include "engine/files/eventpoll.h"
+#include "engine/files/file_collector.h"
+#include "engine/files/file_opener.h"
+#include "engine/files/pipe.h"
+#include "engine/files/regular_file.h"
+#include "engine/files/timerfd.h"
+#include "engine/sockets/inet_socket.h"
+#include "tests/support/child.h"
+#include "tests/support/temporary_directory.h"
+
+namespace godwit::test {
+
+inline kinds::FileKinds all_file_kinds() {
+  kinds::FileKinds kinds;
+  kinds.push_back(files::make_device_kind());
+  kinds.push_back(files::make_regular_file_kind());
+  kinds.push_back(files::make_pipe_kind());
+  kinds.push_back(files::make_eventfd_kind());
+  kinds.push_back(files::make_timerfd_kind());
+  kinds.push_back(files::make_eventpoll_kind());
+  kinds.push_back(sockets::make_inet_socket_kind());
+  return kinds;
+}
+
+// A process that holds the descriptors that `open_files` opens, and no others, and waits.
+class FileHolder {
+ public:
+  explicit FileHolder(const std::function<void()>& open_files)
+      : child_([&] {
+          ::close_range(0, ~0u, 0);
+          try {
+            open_files();
+            *ready_ = true;
+          } catch (...) {
+          }
+          for (;;) ::pause();
+        }) {
+    if (!eventually([&] { return ready_->load(); })) throw std::runtime_error("the holder is not ready");
+  }
+  pid_t pid() const { return child_.pid(); }
+
+ private:
+  Shared<std::atomic<bool>> ready_;
+  Child child_;
+};
+
+// A dump of the files of such processes into a directory of its own.
+class FileDump {
+ public:
+  explicit FileDump(kinds::Policy policy = {}) : policy_(policy), collector_(all_file_kinds(), policy) {}
+
+  files::FileCollector& collector() { return collector_; }
+  void add(const FileHolder& holder) {
+    collector_.collect_process(holder.pid(), static_cast<uint32_t>(tables_.size() + 1));
+    tables_.push_back(static_cast<uint32_t>(tables_.size() + 1));
+  }
+  // The problems of the whole, "; " between them.
+  std::string problems() {
+    collector_.check_whole();
+    return joined(collector_.problems());
+  }
+  // Writes the images and reads them back.
+  std::unique_ptr<files::FileOpener> opener(kinds::Policy policy = {}) {
+    auto images = images::ImageDirectory::open(directory_.path());
+    collector_.write(images);
+    return std::make_unique<files::FileOpener>(all_file_kinds(), policy, images, tables_);
+  }
+  images::ImageDirectory images() const { return images::ImageDirectory::open(directory_.path()); }
+  // The row of a descriptor, after opener().
+  pb::fdinfo_entry row(uint32_t table, int number) const {
+    for (auto& row : images().open(images::Kind::kFdinfo, table).read_all<pb::fdinfo_entry>()) {
+      if (row.fd() == static_cast<uint32_t>(number)) return row;
+    }
+    throw Error("table {} has no descriptor {}", table, number);
+  }
+
+  static std::string joined(const kinds::Problems& problems) {
+    std::string all;
+    for (const auto& text : problems.texts()) all += (all.empty() ? "" : "; ") + text;
+    return all;
+  }
+
+ private:
+  TemporaryDirectory directory_;
+  kinds::Policy policy_;
+  files::FileCollector collector_;
+  std::vector<uint32_t> tables_;
+};
+
+}  // namespace godwit::test
