@@ -8,23 +8,23 @@ namespace godwit::migrate {
 
 // What one pre-copy round did. Times in seconds.
 struct RoundFacts {
-  uint64_t pages = 0;         // shipped
-  double seconds = 0;         // from its scan to the receiver's word that all is stored
+  uint64_t pages = 0;          // shipped
+  double seconds = 0;          // from its scan to the receiver's word that all is stored
   double since_last_scan = 0;  // the time in which these pages became dirty; 0 in the first round
-  double frozen = 0;          // how long the tree stood still for the scan
+  double frozen = 0;           // how long the tree stood still for the scan
   uint64_t bytes_sent = 0;
 };
 
 struct ConvergenceLimits {
-  double downtime = 0.3;    // --downtime-limit, seconds
+  double downtime = 0.3;     // --downtime-limit, seconds
   unsigned max_rounds = 10;  // --max-rounds
 };
 
 // What the downtime will be made of beside the pages that are left.
 struct FixedCosts {
-  double round_trip = 0;       // of the link, seconds
+  double round_trip = 0;        // of the link, seconds
   uint64_t resident_pages = 0;  // the other side fills them in again before the tree runs
-  unsigned tasks = 1;          // threads of the whole tree
+  unsigned tasks = 1;           // threads of the whole tree
 };
 
 struct Forecast {

@@ -45,9 +45,8 @@ void Journal::append(std::string_view entered, std::string_view detail) {
   ::clock_gettime(CLOCK_REALTIME, &now);
   std::string one_line(detail);
   std::ranges::replace(one_line, '\n', ' ');
-  std::string line =
-      fmt::format("{}.{:06} {}{}{}\n", now.tv_sec, now.tv_nsec / 1000, entered, one_line.empty() ? "" : " ",
-                  one_line);
+  std::string line = fmt::format("{}.{:06} {}{}{}\n", now.tv_sec, now.tv_nsec / 1000, entered,
+                                 one_line.empty() ? "" : " ", one_line);
   pwrite_all(fd_.get(), std::as_bytes(std::span(line)), end_, "journal");
   fsync_or_throw(fd_.get(), "journal");
   end_ += static_cast<off_t>(line.size());

@@ -9,6 +9,7 @@
 #include "engine/commands/commands.h"
 #include "engine/commands/page_destination.h"
 #include "engine/images/stats.h"
+#include "engine/kernel/features.h"
 #include "engine/memory/make_tracker.h"
 #include "pageserver/connections.h"
 #include "pageserver/lazy_server.h"
@@ -36,7 +37,8 @@ void report(const options::PreDumpOptions& options, const pb::dump_stats_entry& 
 // beginning.
 std::unique_ptr<memory::DirtyTracker> make_tracker(bool track, const images::ImageDirectory& images) {
   auto parent = images.open_parent();
-  if (!track && !parent) return memory::make_untracked();
+  bool can_track = kernel::available_dirty_tracking() != kernel::DirtyTracking::kNone;
+  if (!track && (!parent || !can_track)) return memory::make_untracked();
   return memory::make_command_tracker(parent);
 }
 

@@ -40,7 +40,12 @@ std::unique_ptr<kinds::PageSink> make_page_sink(const options::PageServerOptions
   if (options.enabled)
     return std::make_unique<pageserver::Client>(pageserver::connect(peer_options(options)));
   auto sink = std::make_unique<kinds::DirectoryPageSink>(images);
-  for (uint64_t bytes : reserve) sink->reserve(bytes);
+  try {
+    for (uint64_t bytes : reserve) sink->reserve(bytes);
+  } catch (...) {
+    images.remove_created();
+    throw;
+  }
   return sink;
 }
 

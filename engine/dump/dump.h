@@ -26,7 +26,7 @@ struct DumpRequest {
   kinds::PageSink& pages;
   memory::DirtyTracker& tracker;
   kinds::StageHooks& hooks;
-  kinds::Policy policy;
+  kinds::Policy policy{};
   bool lazy = false;                           // announce pages that post-copy may bring, and write the rest
   bool more_rounds = false;                    // this dump may be the parent of a next one
   std::chrono::milliseconds freeze_timeout{};  // 0: no limit

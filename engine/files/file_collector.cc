@@ -65,6 +65,7 @@ void FileCollector::collect_descriptor(pid_t pid, int pidfd, int number,
     file.id = ++last_id_;
     descriptions_.add({pid, number}, file.status, file.id);
     file.target = read_link(AT_FDCWD, fmt::format("/proc/{}/fd/{}", pid, number));
+    file.add_entry = [this](pb::fd_types type) -> pb::file_entry& { return add_entry(++last_id_, type); };
     collect_description(file);
   }
   // Posix locks belong to a process, so every descriptor is asked.
@@ -84,13 +85,17 @@ void FileCollector::collect_descriptor(pid_t pid, int pidfd, int number,
 void FileCollector::collect_description(const kinds::OpenFile& file) {
   for (const auto& kind : kinds_) {
     if (!kind->recognises(file)) continue;
-    pb::file_entry& entry = files_[file.id];
-    entry.set_type(kind->type());
-    entry.set_id(file.id);
-    kind->collect(file, policy_, entry, problems_);
+    kind->collect(file, policy_, add_entry(file.id, kind->type()), problems_);
     return;
   }
-  problems_.add("{}: {}", place_of(file), why_not_recognised(file, policy_));
+  problems_.add("{}: {}", place_of(file), why_not_recognised(file));
+}
+
+pb::file_entry& FileCollector::add_entry(uint32_t id, pb::fd_types type) {
+  pb::file_entry& entry = files_[id];
+  entry.set_type(type);
+  entry.set_id(id);
+  return entry;
 }
 
 uint32_t FileCollector::add_path_file(const std::string& link, uint32_t flags) {
@@ -104,10 +109,7 @@ uint32_t FileCollector::add_path_file(const std::string& link, uint32_t flags) {
     problems_.add("{}: {}: {}", link, file.path, *why);
     return id;
   }
-  pb::file_entry& entry = files_[id];
-  entry.set_type(pb::REG);
-  entry.set_id(id);
-  pb::reg_file_entry& reg = *entry.mutable_reg();
+  pb::reg_file_entry& reg = *add_entry(id, pb::REG).mutable_reg();
   reg.set_id(id);
   reg.set_pos(0);
   *reg.mutable_fown() = no_owner();

@@ -46,6 +46,7 @@ class FileCollector {
   using PathKey = std::tuple<dev_t, ino_t, std::string, uint32_t>;
   void collect_descriptor(pid_t pid, int pidfd, int number, std::vector<pb::fdinfo_entry>& table);
   void collect_description(const kinds::OpenFile& file);
+  pb::file_entry& add_entry(uint32_t id, pb::fd_types type);
 
   kinds::FileKinds kinds_;
   kinds::Policy policy_;

@@ -134,7 +134,13 @@ void FileOpener::check_tables(kinds::Problems& problems) const {
 }
 
 void FileOpener::plan(kinds::Problems& problems) {
+  std::set<uint32_t> parts;  // entries that only another entry's kind opens
   for (const auto& [id, entry] : entries_) {
+    if (entry.has_tty()) parts.insert(entry.tty().regf_id());
+    if (entry.has_fifo()) parts.insert(entry.fifo().regf_id());
+  }
+  for (const auto& [id, entry] : entries_) {
+    if (parts.contains(id)) continue;
     if (kinds::FileKind* kind = kind_of(entry)) {
       kind->plan(entry, policy_, problems);
     } else {

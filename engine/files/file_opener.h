@@ -31,7 +31,8 @@ class FileOpener {
   FileOpener(kinds::FileKinds kinds, const kinds::Policy& policy, const images::ImageDirectory& images,
              const std::vector<uint32_t>& files_ids);
 
-  // Adds what stands in the way of opening any of the files here, before anything is opened.
+  // Adds what stands in the way of opening any of the files here. Once, before anything is opened: kinds
+  // count what will be opened.
   void plan(kinds::Problems& problems);
 
   // Our descriptor of this file: opened at the first call, kept until this object is gone. FormatError for an

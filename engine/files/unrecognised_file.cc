@@ -70,11 +70,11 @@ std::string describe_socket(int fd) {
   }
 }
 
-std::string describe_device(const kinds::OpenFile& file, const kinds::Policy& policy) {
+std::string describe_device(const kinds::OpenFile& file) {
   if (::isatty(file.duplicate.get())) {
-    return policy.shell_job ? "is a terminal, and not the one that criu itself runs on"
-                            : "is a terminal: pass --shell-job (-j) if criu runs on the same one at dump and "
-                              "restore, else redirect it (setsid, < /dev/null)";
+    return "is a terminal of a sort that cannot be dumped yet (only /dev/pts/N can, with --shell-job): "
+           "redirect it "
+           "(setsid, < /dev/null)";
   }
   unsigned device_major = major(file.status.st_rdev), device_minor = minor(file.status.st_rdev);
   constexpr unsigned kMiscMajor = 10, kTunMinor = 200;
@@ -87,7 +87,7 @@ std::string describe_device(const kinds::OpenFile& file, const kinds::Policy& po
 
 }  // namespace
 
-std::string why_not_recognised(const kinds::OpenFile& file, const kinds::Policy& policy) {
+std::string why_not_recognised(const kinds::OpenFile& file) {
   std::string_view target = file.target;
   if (target.starts_with(kAnonymousInode)) {
     return fmt::format("{} cannot be dumped yet", without_brackets(target.substr(kAnonymousInode.size())));
@@ -99,7 +99,7 @@ std::string why_not_recognised(const kinds::OpenFile& file, const kinds::Policy&
       return describe_socket(file.duplicate.get());
     case S_IFCHR:
     case S_IFBLK:
-      return describe_device(file, policy);
+      return describe_device(file);
     case S_IFIFO:
       return "named pipes (FIFOs) are not available yet";
     default:

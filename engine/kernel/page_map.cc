@@ -28,11 +28,16 @@ void append(uint64_t start, uint64_t end, uint64_t categories, std::vector<PageR
   }
 }
 
-// One 64-bit entry of the pagemap file: 63 present, 62 swapped, 61 file or shared, 58 guard, 55 soft-dirty.
+// One 64-bit entry of the pagemap file: 63 present, 62 swapped, 61 file or shared, 58 guard, 56 mapped here
+// only, 55 soft-dirty.
+// The kernel's page of zeros is never soft-dirty, also where it has taken the place of a page with contents
+// (MADV_DONTNEED, then a read), and cannot be told from others here. It is mapped more than once, so pages
+// that are count as soft-dirty.
 uint64_t categories_of_entry(uint64_t entry) {
   auto bit = [entry](int number) { return entry >> number & 1; };
+  uint64_t may_be_zero_page = bit(63) & ~bit(56) & 1;
   return bit(63) * kPagePresent | bit(62) * kPageSwapped | bit(61) * kPageOfFile | bit(58) * kPageGuard |
-         bit(55) * kPageSoftDirty;
+         (bit(55) | may_be_zero_page) * kPageSoftDirty;
 }
 
 bool matches(uint64_t categories, const PageQuery& query) {

@@ -48,7 +48,7 @@ class PageMap {
 
   // Appends the runs of [start, end) that match; neighbours with equal categories are joined. Without
   // PAGEMAP_SCAN kPageWritten, kPageZero and kPageHuge are unknown: asking for them in `all` or `any` throws
-  // Error, and in `none` they exclude nothing.
+  // Error, and in `none` they exclude nothing; and pages that several processes share count as soft-dirty.
   void scan(uint64_t start, uint64_t end, const PageQuery& query, std::vector<PageRegion>& out) const;
 
   // Finds the matching pages, which carry kPageWritten where they were written since the last call, and

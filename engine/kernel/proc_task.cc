@@ -105,6 +105,7 @@ TaskStat parse_task_stat(std::string_view text) {
   stat.pgrp = static_cast<pid_t>(signed_field(5));
   stat.session = static_cast<pid_t>(signed_field(6));
   stat.tty_device = static_cast<int32_t>(signed_field(7));
+  stat.tty_pgrp = static_cast<pid_t>(signed_field(8));
   stat.nice = signed_field(19);
   stat.start_time = address_field(22);
   stat.start_code = address_field(26);

@@ -18,6 +18,7 @@ struct TaskStat {
   char state = '?';  // R S D T t Z X ...
   pid_t ppid = 0, pgrp = 0, session = 0;
   int32_t tty_device = 0;  // dev_t of the controlling terminal, 0 for none
+  pid_t tty_pgrp = -1;     // its foreground process group, -1 for none
   int64_t nice = 0;
   uint64_t start_time = 0;  // clock ticks since boot
   uint64_t start_code = 0, end_code = 0, start_stack = 0;

@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -29,6 +30,9 @@ struct OpenFile {
   uint64_t position = 0;  // from fdinfo
   uint32_t flags = 0;     // O_*, from fdinfo, without O_CLOEXEC
   int mount_id = -1;      // from fdinfo
+  // Makes one more entry of files.img, with an id of its own: for kinds that keep a path in one (terminals).
+  // Such an entry is opened by its kind only.
+  std::function<pb::file_entry&(pb::fd_types type)> add_entry;
 };
 
 // Everything that is known about one kind of open file: how it is recognised, collected, written, read,

@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -16,6 +17,7 @@
 #include "engine/base/log.h"
 #include "engine/base/units.h"
 #include "engine/kernel/proc_maps.h"
+#include "engine/kernel/proc_task.h"
 #include "engine/memory/lazy_registration.h"
 #include "engine/memory/rebuild.h"
 #include "engine/restore/gate.h"
@@ -38,6 +40,16 @@ uint32_t microseconds_since(Clock::time_point start) {
 
 std::vector<kernel::MapsEntry> maps_of(pid_t pid) {
   return kernel::parse_maps(read_file(AT_FDCWD, fmt::format("/proc/{}/maps", pid)));
+}
+
+// A task that we neither trace nor are the parent of cannot be waited for.
+void wait_until_zombie(pid_t pid) {
+  constexpr int kTries = 10'000;
+  for (int i = 0; i < kTries; ++i) {
+    if (kernel::read_task_stat(pid, pid).state == 'Z') return;
+    ::usleep(1000);
+  }
+  throw Error("pid {} did not end as the zombie it is to be", pid);
 }
 
 }  // namespace
@@ -271,16 +283,16 @@ void RestoredTree::State::end_zombie(LiveTask& zombie) {
   if (WIFEXITED(status)) {
     batch.call(SYS_exit_group, {WEXITSTATUS(status)});
     zombie.caller->start(zombie.leader(), batch);
+    siginfo_t info{};
+    check(::waitid(P_PID, static_cast<id_t>(zombie.image->pid), &info, WEXITED | __WALL), "waitid({})",
+          zombie.image->pid);
+    zombie.leader().forget();
   } else {
     zombie.run(batch, "ending a zombie");
     zombie.leader().set_signal_mask(0);
     zombie.leader().detach(WTERMSIG(status));
+    wait_until_zombie(zombie.image->pid);
   }
-  siginfo_t info{};
-  check(::waitid(P_PID, static_cast<id_t>(zombie.image->pid), &info,
-                 WEXITED | __WALL | (WIFEXITED(status) ? 0 : WNOWAIT)),
-        "waitid({})", zombie.image->pid);
-  zombie.leader().forget();
   zombie.threads.clear();
 }
 

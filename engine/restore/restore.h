@@ -18,13 +18,13 @@ namespace godwit::restore {
 struct RestoreRequest {
   const images::ImageDirectory& images;
   kinds::StageHooks& hooks;
-  kinds::Policy policy;
+  kinds::Policy policy{};
   bool sibling = false;  // the root becomes our sibling, not our child
   // Post-copy: called once per task that has pages yet to come, with the userfaultfd that covers them, before
   // any task runs. Empty: images with missing pages are refused.
-  std::function<void(pid_t pid, Fd userfaultfd)> hand_over;
+  std::function<void(pid_t pid, Fd userfaultfd)> hand_over{};
   // The --pidfile: told as soon as the tree is complete, before it runs.
-  std::function<void(pid_t root)> tree_is_complete;
+  std::function<void(pid_t root)> tree_is_complete{};
 };
 
 // A tree that is whole again but has not run yet. The destructor kills it, as does our death.

@@ -43,11 +43,11 @@ class SignalsPart final : public TaskPart {
   Answer ask(const ThreadFacts& thread, tracee::Batch& batch, pb::core_entry& core,
              kinds::Problems&) override {
     auto& thread_core = *core.mutable_thread_core();
-    thread_core.set_blk_sigset(thread.tracee.signal_mask());
+    thread_core.set_blk_sigset(thread.tracee.frozen().signal_mask);
     encode(thread.tracee.pending_private_signals(), *thread_core.mutable_signals_p());
     std::vector<tracee::Batch::Data> actions;
     if (thread.leader) {
-      core.mutable_tc()->set_blk_sigset(thread.tracee.signal_mask());
+      core.mutable_tc()->set_blk_sigset(thread.tracee.frozen().signal_mask);
       encode(thread.tracee.pending_shared_signals(), *core.mutable_tc()->mutable_signals_s());
       actions = ask_actions(batch);
     }

@@ -63,6 +63,18 @@ bool waits_in_vfork(pid_t pid, pid_t tid) {
          (stack->find("vfork") != std::string::npos || stack->find("kernel_clone") != std::string::npos);
 }
 
+// PF_KTHREAD (include/linux/sched.h) in the ninth field of /proc/PID/stat.
+bool is_kernel_thread(pid_t pid) {
+  constexpr uint64_t kKernelThread = 0x00200000;
+  constexpr int kFieldsBetween = 6;  // from the name's end to the flags
+  auto text = read_file_if_exists(AT_FDCWD, fmt::format("/proc/{}/stat", pid));
+  if (!text) return false;
+  std::string_view rest = *text;
+  rest.remove_prefix(rest.rfind(')') + 1);
+  for (int i = 0; i < kFieldsBetween; ++i) kernel::take_word(rest);
+  return (kernel::parse_number<uint64_t>(kernel::take_word(rest), "flags of stat") & kKernelThread) != 0;
+}
+
 void check_root(pid_t root) {
   auto status = kernel::read_task_status_if_alive(root, root);
   auto stat = kernel::read_task_stat_if_alive(root, root);
@@ -71,11 +83,7 @@ void check_root(pid_t root) {
     throw Error("pid {} is a thread of process {}, not a process", root, status->tgid);
   if (stat->state == 'Z' || stat->state == 'X')
     throw Error("pid {} ({}) has exited already", root, stat->comm);
-  // A process without an executable is a kernel thread (the zombies are sorted out above).
-  if (!read_link_if_exists(AT_FDCWD, fmt::format("/proc/{}/exe", root)) &&
-      kernel::read_task_stat_if_alive(root, root)) {
-    throw Error("pid {} ({}): a kernel thread cannot be dumped", root, stat->comm);
-  }
+  if (is_kernel_thread(root)) throw Error("pid {} ({}): a kernel thread cannot be dumped", root, stat->comm);
 }
 
 class Freezer {
@@ -210,16 +218,14 @@ void Freezer::wait_until_stopped(FrozenProcess& process) {
 // Until the stop that PTRACE_INTERRUPT asked for, a group stop, or the thread's end. A signal that was on its
 // way is delivered first, as it would have been without us.
 std::optional<WaitStatus> Freezer::wait_for_stop(Tracee& tracee) {
-  for (;;) {
-    auto status = waiter_.wait(tracee.tid(), deadline_);
-    if (!status || status->is_dead() || status->event() == PTRACE_EVENT_STOP) return status;
-    try {
-      if (status->event() != 0) born_.insert(static_cast<pid_t>(tracee.event_message()));
-      tracee.resume(status->delivery_signal());
-    } catch (const SystemError& error) {
-      if (error.code() != ESRCH) throw;  // killed between its stop and now: the next report says so
-    }
-  }
+  auto stopped = [](WaitStatus status) { return status.event() == PTRACE_EVENT_STOP; };
+  auto go_on = [&](WaitStatus status) {
+    if (status.event() != 0) born_.insert(static_cast<pid_t>(tracee.event_message()));
+    // Any stop takes back an interrupt that is under way (ptrace_stop in kernel/signal.c): ask again.
+    tracee.interrupt();
+    tracee.resume(status.delivery_signal());
+  };
+  return wait_until(waiter_, tracee.tid(), deadline_, stopped, go_on);
 }
 
 // A child that was born traced, and whose parent ended before we asked for its children: now it is some other
@@ -306,9 +312,12 @@ void FrozenTree::kill_all() noexcept {
   Deadline deadline = Clock::now() + kKillPatience;
   for (FrozenProcess& process : processes_) {
     for (auto tracee = process.threads.rbegin(); tracee != process.threads.rend(); ++tracee) {
+      // A child of our own is left to whoever waits for it.
+      bool ours = process.ppid == ::getpid() && tracee->tid() == process.pid;
       try {
-        while (auto status = waiter.wait(tracee->tid(), deadline)) {
-          if (status->is_dead()) break;
+        while (!ours) {
+          auto status = waiter.wait(tracee->tid(), deadline);
+          if (!status || status->is_dead()) break;
         }
       } catch (const std::exception& error) {
         log::warning("pid {}: {}", process.pid, error.what());

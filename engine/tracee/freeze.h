@@ -47,7 +47,8 @@ class FrozenTree {
   void thaw() noexcept;
   // The same, but every process is left in a group stop by SIGSTOP (--leave-stopped).
   void thaw_stopped() noexcept;
-  // Ends every process with SIGKILL, children first, and forgets them.
+  // Ends every process with SIGKILL, and waits until their parents have been told. A process that is a child
+  // of the caller's is left for the caller to wait for.
   void kill_all() noexcept;
 
  private:

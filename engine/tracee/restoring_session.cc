@@ -130,15 +130,13 @@ void RestoringSession::step_to_system_call_stop(pid_t tid) {
   KernelWaiter waiter;
   Deadline deadline;
   if (timeout_.count() > 0) deadline = Clock::now() + timeout_;
-  int signal = 0;
-  for (;;) {
-    resume_to_system_call(tid, signal);
-    auto status = waiter.wait(tid, deadline);
-    if (!status) throw Error("tid {}: unmapping the scratch did not end in time", tid);
-    if (status->is_dead()) throw Error("tid {} {} while it left the scratch", tid, status->describe());
-    if (status->at_system_call()) return;
-    signal = status->delivery_signal();  // SIGSTOP from outside; all others are blocked
-  }
+  resume_to_system_call(tid);
+  auto at_call = [](WaitStatus status) { return status.at_system_call(); };
+  // SIGSTOP from outside; all others are blocked.
+  auto go_on = [tid](WaitStatus status) { resume_to_system_call(tid, status.delivery_signal()); };
+  auto status = wait_until(waiter, tid, deadline, at_call, go_on);
+  if (!status) throw Error("tid {}: unmapping the scratch did not end in time", tid);
+  if (status->is_dead()) throw Error("tid {} {} while it left the scratch", tid, status->describe());
 }
 
 }  // namespace godwit::tracee

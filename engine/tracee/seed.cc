@@ -80,20 +80,16 @@ Fd make_program() {
 
 void wait_for_exec(Tracee& child, int failures) {
   KernelWaiter waiter;
-  for (;;) {
-    WaitStatus status = *waiter.wait(child.tid(), std::nullopt);
-    if (status.event() == PTRACE_EVENT_EXEC) return child.capture(status);
-    if (!status.is_dead()) {
-      child.resume(status.delivery_signal());
-      continue;
-    }
-    child.forget();
-    ChildFailure failure{};
-    if (read_up_to(failures, writable_bytes_of(failure), "pipe of the seed") == sizeof failure) {
-      throw SystemError(failure.error, "pid {}: {}", child.pid(), kSteps[failure.step]);
-    }
-    throw Error("pid {}, a new process, {}", child.pid(), status.describe());
+  auto executed = [](WaitStatus status) { return status.event() == PTRACE_EVENT_EXEC; };
+  auto go_on = [&](WaitStatus status) { child.resume(status.delivery_signal()); };
+  WaitStatus status = *wait_until(waiter, child.tid(), std::nullopt, executed, go_on);
+  if (!status.is_dead()) return child.capture(status);
+  child.forget();
+  ChildFailure failure{};
+  if (read_up_to(failures, writable_bytes_of(failure), "pipe of the seed") == sizeof failure) {
+    throw SystemError(failure.error, "pid {}: {}", child.pid(), kSteps[failure.step]);
   }
+  throw Error("pid {}, a new process, {}", child.pid(), status.describe());
 }
 
 }  // namespace

@@ -74,6 +74,20 @@ std::string WaitStatus::describe() const {
   return fmt::format("stopped by signal {}", WSTOPSIG(status_));
 }
 
+std::optional<WaitStatus> wait_until(Waiter& waiter, pid_t tid, Deadline deadline,
+                                     const std::function<bool(WaitStatus)>& wanted,
+                                     const std::function<void(WaitStatus)>& go_on) {
+  for (;;) {
+    auto status = waiter.wait(tid, deadline);
+    if (!status || status->is_dead() || wanted(*status)) return status;
+    try {
+      go_on(*status);
+    } catch (const SystemError& error) {
+      if (error.code() != ESRCH) throw;  // killed between its stop and now: the next report says so
+    }
+  }
+}
+
 std::optional<WaitStatus> KernelWaiter::wait(pid_t tid, Deadline deadline) {
   Patience patience;
   for (;;) {

@@ -3,6 +3,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -45,6 +46,12 @@ class Waiter {
   // The next report of the thread; empty when the deadline passes first. At least one look is taken.
   virtual std::optional<WaitStatus> wait(pid_t tid, Deadline deadline) = 0;
 };
+
+// Waits until the thread's report is `wanted`, or its end, or until the deadline passes (empty). Every other
+// report is handed to `go_on`, which must let the thread go on.
+std::optional<WaitStatus> wait_until(Waiter& waiter, pid_t tid, Deadline deadline,
+                                     const std::function<bool(WaitStatus)>& wanted,
+                                     const std::function<void(WaitStatus)>& go_on);
 
 // The kernel's.
 class KernelWaiter final : public Waiter {

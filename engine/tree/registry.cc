@@ -5,6 +5,7 @@
 #include "engine/files/eventpoll.h"
 #include "engine/files/pipe.h"
 #include "engine/files/regular_file.h"
+#include "engine/files/terminal.h"
 #include "engine/files/timerfd.h"
 #include "engine/sockets/inet_socket.h"
 #include "engine/task/credentials.h"
@@ -26,6 +27,7 @@ std::vector<std::unique_ptr<kinds::FileKind>> make_file_kinds() {
   kinds.push_back(files::make_eventfd_kind());
   kinds.push_back(files::make_timerfd_kind());
   kinds.push_back(files::make_eventpoll_kind());
+  kinds.push_back(files::make_terminal_kind());
   kinds.push_back(sockets::make_inet_socket_kind());
   return kinds;
 }

@@ -61,9 +61,11 @@ TEST_CASE("kernel objects without a kind") {
   CHECK(ends_with(problems_of([] { return ::open("/proc/self/ns/net", O_RDONLY); }),
                   "descriptors of net are not available yet"));
   CHECK(ends_with(problems_of([] { return ::posix_openpt(O_RDWR | O_NOCTTY); }),
-                  "else redirect it (setsid, < /dev/null)"));
-  CHECK(ends_with(problems_of([] { return ::open("/dev/mem", O_RDONLY); }),
-                  "character device 1:1 cannot be dumped"));
+                  "redirect it (setsid, < /dev/null)"));
+  CHECK(ends_with(problems_of([] { return ::open("/dev/net/tun", O_RDWR); }),
+                  "tun/tap interfaces are not available yet"));
+  CHECK(ends_with(problems_of([] { return ::open("/dev/fuse", O_RDWR); }),
+                  "character device 10:229 cannot be dumped"));
 }
 
 TEST_CASE("sockets without a kind") {

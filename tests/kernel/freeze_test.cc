@@ -119,6 +119,27 @@ TEST_CASE("a tree that forks all the time is frozen whole") {
   }
 }
 
+TEST_CASE("a program that gets signals all the time is frozen, and gets every one of them") {
+  Shared<Board> board;
+  g_board = &*board;
+  Child child([] {
+    struct sigaction action {};
+    action.sa_handler = [](int) { ++g_board->count; };
+    ::sigaction(SIGRTMIN, &action, nullptr);
+    g_board->ready = 1;
+    sleep_for_ever();
+  });
+  REQUIRE(eventually([&] { return board->ready == 1; }));
+  long sent = 0;
+  for (int round = 0; round < 200; ++round) {
+    for (int i = 0; i < 5; ++i) sent += ::sigqueue(child.pid(), SIGRTMIN, {}) == 0;
+    auto tree = freeze_tree(child.pid(), {});
+    sent += ::sigqueue(child.pid(), SIGRTMIN, {}) == 0;
+    CHECK(!tree.root().leader().pending_shared_signals().empty());
+  }
+  CHECK(eventually([&] { return board->count == sent; }));
+}
+
 TEST_CASE("zombies come with their exit status") {
   Child child([] {
     if (::fork() == 0) ::_exit(7);

@@ -12,13 +12,17 @@
 
 namespace godwit::test {
 
-// A process of this test: runs `body` in a fork, is killed and reaped at the end of the scope. It also dies
-// with the test program.
+// A process of this test: runs `body` in a fork, as a process group of its own. The group is killed and the
+// process reaped at the end of the scope. It also dies with the test program.
 class Child {
  public:
   explicit Child(const std::function<void()>& body) {
     pid_ = ::fork();
-    if (pid_ != 0) return;
+    if (pid_ != 0) {
+      ::setpgid(pid_, pid_);  // both do it, so that it is done when either goes on
+      return;
+    }
+    ::setpgid(0, 0);
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     body();
     ::_exit(0);
@@ -27,7 +31,7 @@ class Child {
   Child& operator=(const Child&) = delete;
   ~Child() {
     if (pid_ <= 0) return;
-    ::kill(pid_, SIGKILL);
+    ::kill(-pid_, SIGKILL);
     wait();
   }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <functional>
 #include <memory>
@@ -13,6 +14,7 @@
 #include "engine/files/file_opener.h"
 #include "engine/files/pipe.h"
 #include "engine/files/regular_file.h"
+#include "engine/files/terminal.h"
 #include "engine/files/timerfd.h"
 #include "engine/sockets/inet_socket.h"
 #include "tests/support/child.h"
@@ -28,6 +30,7 @@ inline kinds::FileKinds all_file_kinds() {
   kinds.push_back(files::make_eventfd_kind());
   kinds.push_back(files::make_timerfd_kind());
   kinds.push_back(files::make_eventpoll_kind());
+  kinds.push_back(files::make_terminal_kind());
   kinds.push_back(sockets::make_inet_socket_kind());
   return kinds;
 }
@@ -41,16 +44,20 @@ class FileHolder {
           try {
             open_files();
             *ready_ = true;
-          } catch (...) {
+          } catch (const std::exception& error) {
+            std::string_view(error.what()).copy(failure_->data(), failure_->size() - 1);
           }
           for (;;) ::pause();
         }) {
-    if (!eventually([&] { return ready_->load(); })) throw std::runtime_error("the holder is not ready");
+    auto failed = [&] { return (*failure_)[0] != 0; };
+    eventually([&] { return ready_->load() || failed(); });
+    if (!ready_->load()) throw std::runtime_error("the holder: " + std::string(failure_->data()));
   }
   pid_t pid() const { return child_.pid(); }
 
  private:
   Shared<std::atomic<bool>> ready_;
+  Shared<std::array<char, 256>> failure_;
   Child child_;
 };
 

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+
+namespace godwit::lazypages {
+
+// How many pages nobody waits for yet may be on their way. Answers come in the order of the requests, so a
+// fault waits behind all of them: the window is what the connection drains in a fraction of a millisecond
+// while faults happen, and more while none do. It finds that size by itself, from the time that answers take.
+class BackgroundWindow {
+ public:
+  using Clock = std::chrono::steady_clock;
+  using Duration = Clock::duration;
+
+  static constexpr uint64_t kLeastPages = 8;
+  static constexpr uint64_t kMostPages = 256;
+  // What a fault may wait behind, beside its own round trip.
+  static constexpr Duration kBusyDelay = std::chrono::microseconds(150);
+  static constexpr Duration kIdleDelay = std::chrono::microseconds(1000);
+  // How long after a fault the next one is expected.
+  static constexpr Duration kBusyTime = std::chrono::milliseconds(20);
+
+  // The size of the next request in pages; 0: not now. Two of them fill the window, so that the source works
+  // on one while we place the other.
+  uint64_t next_request() const;
+  void sent(uint64_t pages) { in_flight_ += pages; }
+  // A request of sent() pages was answered `took` after it was sent.
+  void answered(uint64_t pages, Duration took, Clock::time_point now);
+  // A fault was asked for.
+  void fault(Clock::time_point now);
+  // A request of one page, which a fault waited for, was answered while nothing else was on its way: the
+  // round trip as it is at best.
+  void round_trip(Duration took);
+
+  uint64_t pages() const { return pages_; }
+
+ private:
+  static constexpr uint64_t kBusyPages = 32;  // to begin with, whenever faults come
+
+  uint64_t pages_ = kBusyPages;
+  uint64_t in_flight_ = 0;
+  Duration round_trip_ = std::chrono::microseconds(200);
+  Clock::time_point last_fault_{};
+};
+
+}  // namespace godwit::lazypages
