@@ -60,7 +60,8 @@ for fd in /proc/self/fd/*; do
 done
 work=$inside
 migrate=$build/migrate
-python=$(command -v python3)
+python=/usr/bin/python3  # Debian's: others may start through slow wrappers
+[ -x $python ] || python=$(command -v python3)
 service=10.77.0.10
 mkdir -p "$work"/{a,b,pki}
 # Both networks by name, before the hosts' mount namespaces are copied from ours.

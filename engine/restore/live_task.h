@@ -19,6 +19,9 @@ struct LiveTask {
   tracee::Tracee& leader() { return threads.front(); }
   // Runs a batch in the leader; every call must succeed. `what` is for the error.
   tracee::BatchResults run(const tracee::Batch& batch, const char* what);
+  // Puts the whole process into a group stop by SIGSTOP, without an instruction of it being run; it stays
+  // there when it is detached. Its registers must be final.
+  void enter_group_stop();
 };
 
 // Runs one batch after the other in each task, all tasks at the same time: batches[i] belongs to tasks[i].

@@ -38,6 +38,14 @@ uint32_t microseconds_since(Clock::time_point start) {
       std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - start).count());
 }
 
+// Waits until a killed tracee or child is gone; what it still reports before that is dropped.
+void wait_for_death(pid_t tid) {
+  int status = 0;
+  do {
+    if (::waitpid(tid, &status, __WALL) < 0 && errno != EINTR) return;
+  } while (!WIFEXITED(status) && !WIFSIGNALED(status));
+}
+
 std::vector<kernel::MapsEntry> maps_of(pid_t pid) {
   return kernel::parse_maps(read_file(AT_FDCWD, fmt::format("/proc/{}/maps", pid)));
 }
@@ -344,13 +352,15 @@ void RestoredTree::State::set_registers() {
 
 void RestoredTree::State::release(bool stopped) {
   request_.hooks.run(kinds::Stage::kPreResume, root());
+  for (auto& task : tasks_) {
+    if (!task.threads.empty() && (stopped || task.image->stopped())) task.enter_group_stop();
+  }
   gate_.hold();
   for (auto& task : tasks_) {
     for (auto& thread : task.threads) {
       thread.set_options(0);
       thread.detach();
     }
-    if (stopped || task.image->stopped()) ::kill(task.image->pid, SIGSTOP);
   }
   fault_point("restore-detached");
   gate_.release();
@@ -364,8 +374,11 @@ void RestoredTree::State::kill_all() noexcept {
   for (auto& task : tasks_) {
     for (auto& thread : task.threads) thread.kill();
   }
-  if (!tasks_.empty() && !tasks_.front().threads.empty() && !request_.sibling) {
-    ::waitpid(tasks_.front().image->pid, nullptr, __WALL);
+  // Children before their parents, and a leader last: it cannot be waited for while dead threads that we trace
+  // are not.
+  for (size_t i = tasks_.size(); i-- > 0;) {
+    auto& threads = tasks_[i].threads;
+    for (size_t t = threads.size(); t-- > 0;) wait_for_death(threads[t].tid());
   }
 }
 

@@ -28,16 +28,18 @@ constexpr uint32_t kFreezeOptions = PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK;
 // What is waited for a thread that does not stop, when all is given up anyway.
 constexpr std::chrono::milliseconds kGrace{50};
 
+constexpr int kQuietPasses = 2;
+
 // How long a process may take to die of SIGKILL; one that is stuck in the kernel must not hold us for ever.
 constexpr std::chrono::seconds kKillPatience{10};
 
 std::vector<pid_t> list_threads(pid_t pid) {
   std::vector<pid_t> tids;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(fmt::format("/proc/{}/task", pid), error)) {
-    tids.push_back(kernel::parse_number<pid_t>(entry.path().filename().string(), "/proc/PID/task"));
+  std::error_code error;  // the process is gone: no threads
+  std::filesystem::directory_iterator entry(fmt::format("/proc/{}/task", pid), error), end;
+  for (; !error && entry != end; entry.increment(error)) {
+    tids.push_back(kernel::parse_number<pid_t>(entry->path().filename().string(), "/proc/PID/task"));
   }
-  std::sort(tids.begin(), tids.end());
   auto leader = std::find(tids.begin(), tids.end(), pid);
   if (leader != tids.end()) std::rotate(tids.begin(), leader, leader + 1);
   return tids;
@@ -119,8 +121,8 @@ class Freezer {
 std::vector<FrozenProcess> Freezer::run() {
   processes_.push_back(FrozenProcess{.pid = root_, .threads = {}});
   index_[root_] = 0;
-  while (pass()) {
-  }
+  // Twice nothing new: a listing of children can miss one when its neighbour ends that moment.
+  for (int quiet = 0; quiet < kQuietPasses;) quiet = pass() ? 0 : quiet + 1;
   for (FrozenProcess& process : processes_) {
     for (Tracee& tracee : process.threads) tracee.set_options(0);
   }
@@ -185,18 +187,32 @@ void Freezer::record_zombie(FrozenProcess& process, const kernel::TaskStat& stat
   process.exit_status = stat.exit_code;
 }
 
+// Seizes what the process has and we do not know yet; false when its list of threads is just what we know. A
+// listing ends early when the thread that it has come to dies that moment; so one that shows a thread which
+// then cannot be seized proves nothing, and is taken again.
 bool Freezer::seize_new_threads(pid_t pid, FrozenProcess& process) {
-  size_t known = process.threads.size();
+  bool changing = false;
   for (pid_t tid : list_threads(pid)) {
     auto same = [tid](const Tracee& tracee) { return tracee.tid() == tid; };
     if (std::any_of(process.threads.begin(), process.threads.end(), same)) continue;
     auto tracee = Tracee::seize_if_alive(pid, tid, kFreezeOptions);
-    if (!tracee) continue;
+    if (!tracee) {
+      // One that was born traced and killed at once stays until we have waited for it. A leader stays dead.
+      if (tid != pid) {
+        waiter_.wait(tid, Clock::now());
+        changing = true;
+      }
+      continue;
+    }
     process.threads.push_back(std::move(*tracee));
     // One that was born traced is stopped, or soon will be, and may already have died of a SIGKILL.
     ::ptrace(PTRACE_INTERRUPT, tid, nullptr, nullptr);
+    changing = true;
   }
-  return process.threads.size() > known;
+  if (changing && deadline_ && Clock::now() > *deadline_) {
+    throw Error("pid {}: its threads do not come to rest within {} ms", pid, timeout_.count());
+  }
+  return changing;
 }
 
 void Freezer::wait_until_stopped(FrozenProcess& process) {
@@ -233,7 +249,7 @@ std::optional<WaitStatus> Freezer::wait_for_stop(Tracee& tracee) {
 void Freezer::let_go_of_strangers(Deadline deadline) {
   for (pid_t tid : born_) {
     if (stopped_.contains(tid)) continue;
-    Tracee stranger = Tracee::already_attached(tid, tid);
+    Tracee stranger = Tracee::already_attached(tid, tid, 0);
     auto stop = waiter_.wait(tid, deadline);
     if (stop && stop->is_dead()) stranger.forget();
   }

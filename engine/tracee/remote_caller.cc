@@ -4,6 +4,7 @@
 
 #include "engine/base/error.h"
 #include "engine/tracee/restoring_session.h"
+#include "engine/tracee/seed.h"
 #include "engine/tracee/running_session.h"
 
 namespace godwit::tracee {
@@ -74,7 +75,7 @@ void RemoteCaller::unmap_scratch_and_leave(Tracee& tracee, const user_regs_struc
 }
 
 Tracee RemoteCaller::adopt(pid_t pid, pid_t tid) {
-  Tracee tracee = Tracee::already_attached(pid, tid);
+  Tracee tracee = Tracee::already_attached(pid, tid, restore_options());
   KernelWaiter waiter;
   auto stop = waiter.wait(tid, Clock::now() + kBirthPatience);
   if (!stop) throw Error("pid {} (thread {}): did not stop at its birth", pid, tid);

@@ -46,8 +46,13 @@ class Tracee {
   // PTRACE_SEIZE; empty when there is no such thread (any more). A thread that is traced already, a kernel
   // thread and a missing permission are errors that say so. Does not stop the thread.
   static std::optional<Tracee> seize_if_alive(pid_t pid, pid_t tid, uint32_t options);
-  // A thread that became ours by PTRACE_O_TRACEFORK and the like.
-  static Tracee already_attached(pid_t pid, pid_t tid) { return Tracee(pid, tid); }
+  // A thread that became ours by PTRACE_O_TRACEFORK and the like; `options` are those it has from its
+  // creator.
+  static Tracee already_attached(pid_t pid, pid_t tid, uint32_t options) {
+    Tracee tracee(pid, tid);
+    tracee.options_ = options;
+    return tracee;
+  }
 
   Tracee(Tracee&& other) noexcept;
   Tracee& operator=(Tracee&& other) noexcept;

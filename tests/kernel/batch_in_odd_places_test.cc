@@ -56,6 +56,7 @@ TEST_CASE("an rseq critical section is aborted, not forgotten") {
   Shared<std::atomic<long>> aborts;
   Child child([&] { stay_in_critical_section(&*aborts); });
   ::usleep(20'000);
+  int caught_inside = 0;
   for (int round = 0; round < 20; ++round) {
     long before;
     {
@@ -63,11 +64,13 @@ TEST_CASE("an rseq critical section is aborted, not forgotten") {
       before = *aborts;
       const auto& leader = tree.root().leader();
       CHECK(leader.rseq_configuration()->pointer != 0);
-      CHECK(leader.frozen().registers.rip != leader.registers().rip);
+      caught_inside += leader.frozen().registers.rip != leader.registers().rip;
       CHECK(pid_by_batch(tree) == child.pid());
     }
     CHECK(eventually([&] { return *aborts > before; }));
   }
+  // Now and then it is on its way from an abort back into the section.
+  CHECK(caught_inside > 5);
 }
 
 TEST_CASE("a task in seccomp's strict mode runs batches and lives on") {
