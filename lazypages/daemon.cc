@@ -210,7 +210,7 @@ void Daemon::Loop::restore_finished() {
       if (process) {
         settings_.guardian.identify(task->id(), process.get());
         members_.at(task->id()).known = true;
-      } else {
+      } else if (!task->has_ended()) {
         log::warning("pid {}: its process was not found: it would wait, not end, if its pages do not come",
                      pid);
       }

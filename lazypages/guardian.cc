@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -10,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -23,7 +25,7 @@
 namespace godwit::lazypages {
 namespace {
 
-enum What : uint32_t { kHold, kIdentify, kRelease, kFinish };
+enum What : uint32_t { kHold, kIdentify, kRelease, kFinish, kGiveUp };
 
 struct Order {
   uint32_t what = 0;
@@ -56,13 +58,13 @@ void replace_standard_streams() {
 
 class Watch {
  public:
-  explicit Watch(Fd channel) : channel_(std::move(channel)) {}
+  Watch(Fd channel, Fd daemon) : channel_(std::move(channel)), daemon_(std::move(daemon)) {}
 
   void run() {
     for (;;) {
       Order order;
       Fd descriptor;
-      if (!receive(order, descriptor)) break;
+      if (!wait() || !receive(order, descriptor)) break;
       switch (order.what) {
         case kHold:
           guarded_.emplace(order.id, Guarded{kernel::Userfaultfd(std::move(descriptor)), Fd()});
@@ -76,13 +78,24 @@ class Watch {
           break;
         case kFinish:
           return;
+        case kGiveUp:
+          return stand_in();
       }
     }
-    if (!guarded_.empty()) stand_in();
+    stand_in();
   }
 
  private:
-  // False when the daemon is gone.
+  // For the next order; false when the daemon is dead and has left none. The end of the channel alone does
+  // not say so: another process may have inherited the daemon's end.
+  bool wait() {
+    std::array<pollfd, 2> events{pollfd{channel_.get(), POLLIN, 0}, pollfd{daemon_.get(), POLLIN, 0}};
+    while (::poll(events.data(), events.size(), -1) < 0 && errno == EINTR) {
+    }
+    return events[0].revents != 0;
+  }
+
+  // False at the end of the channel.
   bool receive(Order& order, Fd& descriptor) {
     iovec data{&order, sizeof order};
     alignas(cmsghdr) char space[CMSG_SPACE(sizeof(int))] = {};
@@ -105,6 +118,7 @@ class Watch {
   }
 
   void stand_in() {
+    if (guarded_.empty()) return;
     log::error("the lazy-pages daemon ended before all pages were there: {} tasks cannot go on",
                guarded_.size());
     for (auto& [id, guarded] : guarded_) {
@@ -117,11 +131,11 @@ class Watch {
     }
   }
 
-  Fd channel_;
+  Fd channel_, daemon_;
   std::map<uint32_t, Guarded> guarded_;
 };
 
-[[noreturn]] void be_guardian(Fd channel, bool detached) {
+[[noreturn]] void be_guardian(Fd channel, Fd daemon, bool detached) {
   try {
     ::setsid();
     for (int signal : {SIGINT, SIGTERM, SIGHUP, SIGPIPE}) ::signal(signal, SIG_IGN);
@@ -133,7 +147,7 @@ class Watch {
     if (Fd score(::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC)); score) {
       [[maybe_unused]] ssize_t written = ::write(score.get(), "-1000", 5);
     }
-    Watch(std::move(channel)).run();
+    Watch(std::move(channel), std::move(daemon)).run();
   } catch (...) {
     ::_exit(1);
   }
@@ -144,16 +158,21 @@ class Watch {
 
 Guardian Guardian::start(bool detached) {
   SocketPair channel = SocketPair::create(SOCK_SEQPACKET);
+  Fd daemon(check(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)), "pidfd_open"));
   pid_t pid = check(::fork(), "fork");
   if (pid == 0) {
     channel.first.reset();
-    be_guardian(std::move(channel.second), detached);
+    be_guardian(std::move(channel.second), std::move(daemon), detached);
   }
   return Guardian(std::move(channel.first), pid);
 }
 
 Guardian::Guardian(Guardian&& other) noexcept
     : channel_(std::move(other.channel_)), pid_(std::exchange(other.pid_, 0)) {}
+
+Guardian::~Guardian() {
+  tell(kGiveUp, 0, -1);
+}
 
 void Guardian::hold(uint32_t id, int userfaultfd) {
   tell(kHold, id, userfaultfd);

@@ -21,7 +21,7 @@ class Guardian {
   Guardian(Guardian&& other) noexcept;
   Guardian& operator=(Guardian&&) = delete;
   // Without finish(), this is the death of the daemon to it.
-  ~Guardian() = default;
+  ~Guardian();
 
   // Also guards this userfaultfd (duplicated) from now on. `id` is the caller's.
   void hold(uint32_t id, int userfaultfd);

@@ -29,6 +29,7 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds kHandshakeTimeout{15'000};
+constexpr milliseconds kFarewell{2'000};
 constexpr milliseconds kAcceptTimeout{100};
 // Connections beside those of moves: handshakes, questions. Each is a process.
 constexpr size_t kSpareConnections = 32;
@@ -68,6 +69,14 @@ void check_allowed(const tls::PeerCertificate& peer, const AgentOptions& options
   throw Error("the certificate of {} ({}) is not on the --allow list", name, peer.subject);
 }
 
+// Tells the source why; both kinds of connections begin with control messages.
+void refuse(tls::Session& session, const std::string& reason) {
+  pb::control_message failure;
+  failure.mutable_failure()->set_reason(reason);
+  ControlChannel(session).send(failure);
+  session.end(kFarewell);
+}
+
 void serve_connection(tls::Connection connection, std::shared_ptr<const tls::Credentials> credentials,
                       const AgentOptions& options) {
   ErrorContext context{"client {}", connection.peer};
@@ -77,7 +86,12 @@ void serve_connection(tls::Connection connection, std::shared_ptr<const tls::Cre
   session_options.handshake_timeout = kHandshakeTimeout;
   auto session =
       std::make_unique<tls::Session>(std::move(connection), std::move(credentials), session_options);
-  check_allowed(session->peer_certificate(), options);
+  try {
+    check_allowed(session->peer_certificate(), options);
+  } catch (const Error& error) {
+    refuse(*session, error.what());
+    throw;
+  }
   if (session->protocol() == kControlProtocol) return serve_control(*session, options);
   if (session->protocol() == kPagesProtocol) return serve_pages(std::move(session), options);
   throw Error("speaks neither {} nor {} (ALPN): is it `migrate`?", kControlProtocol, kPagesProtocol);

@@ -111,7 +111,10 @@ FinalFacts Rounds::final_dump() {
   client_.reset();
   if (lazy_stream_) {
     memory_ = tree_->page_source();
-    lazy_server_ = std::thread([this] { lazy_report_ = pageserver::serve_lazily(*lazy_stream_, *memory_); });
+    lazy_server_ = std::thread([this] {
+      lazy_report_ = pageserver::serve_lazily(*lazy_stream_, *memory_);
+      lazy_end_ = Clock::now();
+    });
   }
   return facts;
 }

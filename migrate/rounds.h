@@ -61,6 +61,8 @@ class Rounds {
   void leave_source_stopped();
   // Until the other side has every page, or is lost.
   pageserver::LazyReport wait_for_postcopy();
+  // When it ended.
+  std::chrono::steady_clock::time_point postcopy_end() const { return lazy_end_; }
 
  private:
   void stop_lazy_server() noexcept;
@@ -78,6 +80,7 @@ class Rounds {
   std::optional<dump::DumpedTree> tree_;
   std::unique_ptr<kinds::PageSource> memory_;
   pageserver::LazyReport lazy_report_;
+  std::chrono::steady_clock::time_point lazy_end_{};
   std::thread lazy_server_;
 };
 

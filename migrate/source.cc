@@ -90,6 +90,7 @@ class Move {
   void finish_precopy();
   int finish_postcopy();
   int after_commit();
+  void say_done();
   int give_up_after_commit(const std::string& reason);
   void roll_back(const std::string& reason);
   void enter(std::string_view state, const std::string& detail = "");
@@ -110,7 +111,7 @@ class Move {
   TreeSurvey survey_;
   Rounds rounds_;
   std::vector<TaskIdentity> tasks_;
-  Clock::time_point frozen_at_{};
+  Clock::time_point frozen_at_{}, committed_at_{};
   bool held_ = false;       // the frozen tasks would stop, not run, if we died
   bool committed_ = false;  // the tree is the agent's
 };
@@ -277,6 +278,7 @@ void Move::commit() {
   report_.last.commit = seconds_since(start);
   if (verdict.outcome() == pb::verdict::RESUMED) {
     committed_ = true;
+    committed_at_ = Clock::now();
     rounds_.set_committed();
     fault_point("migrate-answered");
     return journal_.append(state::kCommitted);
@@ -325,9 +327,8 @@ int Move::finish_postcopy() {
   journal_.append(state::kPostcopy);
   fault_point("migrate-postcopy");
   display_.under_way("post-copy");
-  auto start = Clock::now();
   auto lazy = rounds_.wait_for_postcopy();
-  report_.postcopy = seconds_since(start);
+  report_.postcopy = std::chrono::duration<double>(rounds_.postcopy_end() - committed_at_).count();
   report_.postcopy_pages = lazy.pages;
   report_.bytes_on_wire += lazy.pages * kPageSize;
   if (lazy.end == pageserver::LazyEnd::kLost) {
@@ -363,10 +364,19 @@ int Move::after_commit() {
   if (options_.mode == Mode::kPostcopy) {
     if (int status = finish_postcopy(); status != kMoved) return status;
   }
-  journal_.append(state::kDone);
-  session_->end(kFarewell);
+  say_done();
   if (trouble.empty()) return report("moved", "", kMoved);
   return report("moved with trouble", trouble, kMovedWithTrouble);
+}
+
+// The agent learns that nothing is owed any more; a move whose connection was lost at the commit is done too.
+void Move::say_done() {
+  try {
+    enter(state::kDone);
+    session_->end(kFarewell);
+  } catch (const std::exception& error) {
+    log::info("the agent does not hear that all is done: {}", error.what());
+  }
 }
 
 void Move::roll_back(const std::string& reason) {

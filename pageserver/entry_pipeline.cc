@@ -20,6 +20,7 @@ EntryPipeline::EntryPipeline(Consumer consumer) : consumer_(std::move(consumer))
   for (size_t i = 0; i < kBuffers; ++i) {
     buffers_.push_back(Mapping::anonymous(kBufferPages * kPageSize));
     free_buffers_.push_back(i);
+    users_.push_back(0);
   }
   thread_ = std::thread([this] { run(); });
 }
@@ -34,21 +35,29 @@ EntryPipeline::~EntryPipeline() {
 }
 
 std::span<std::byte> EntryPipeline::buffer() {
-  if (!current_buffer_) {
-    std::unique_lock lock(mutex_);
-    progress_.wait(lock, [this] { return !free_buffers_.empty() || !failure_.empty(); });
-    throw_if_failed();
-    current_buffer_ = free_buffers_.back();
-    free_buffers_.pop_back();
-  }
+  std::unique_lock lock(mutex_);
+  if (current_buffer_) release(*std::exchange(current_buffer_, std::nullopt));
+  progress_.wait(lock, [this] { return !free_buffers_.empty() || !failure_.empty(); });
+  throw_if_failed();
+  current_buffer_ = free_buffers_.back();
+  free_buffers_.pop_back();
+  current_taken_ = 0;
+  users_[*current_buffer_] = 1;
   return buffers_[*current_buffer_].bytes();
 }
 
+void EntryPipeline::release(size_t buffer) {
+  if (--users_[buffer] == 0) free_buffers_.push_back(buffer);
+}
+
 void EntryPipeline::add_pages(kinds::PageRange range, uint16_t flags) {
-  if (!current_buffer_ || range.pages > kBufferPages)
+  uint64_t bytes = range.pages * kPageSize;
+  if (!current_buffer_ || bytes > kBufferPages * kPageSize - current_taken_) {
     throw Error("{} pages were added without a buffer", range.pages);
-  size_t buffer = *std::exchange(current_buffer_, std::nullopt);
-  enqueue({{range, flags, buffers_[buffer].bytes().first(range.pages * kPageSize)}, buffer});
+  }
+  auto contents = buffers_[*current_buffer_].bytes().subspan(current_taken_, bytes);
+  current_taken_ += bytes;
+  enqueue({{range, flags, contents}, current_buffer_});
 }
 
 void EntryPipeline::add(kinds::PageRange range, uint16_t flags) {
@@ -59,6 +68,7 @@ void EntryPipeline::enqueue(const Queued& queued) {
   std::unique_lock lock(mutex_);
   progress_.wait(lock, [this] { return queue_.size() < kMostQueued || !failure_.empty(); });
   throw_if_failed();
+  if (queued.buffer) ++users_[*queued.buffer];
   queue_.push_back(queued);
   work_.notify_one();
 }
@@ -95,7 +105,7 @@ void EntryPipeline::run() {
     lock.lock();
     consuming_ = false;
     for (const Queued& queued : batch) {
-      if (queued.buffer) free_buffers_.push_back(*queued.buffer);
+      if (queued.buffer) release(*queued.buffer);
     }
     failure_ = failure;
     progress_.notify_all();

@@ -38,7 +38,7 @@ class EntryPipeline {
 
   // As in kinds::PageSink.
   std::span<std::byte> buffer();
-  // An entry whose contents are at the start of the last buffer().
+  // An entry whose contents come next in the last buffer().
   void add_pages(kinds::PageRange range, uint16_t flags);
   // An entry without contents.
   void add(kinds::PageRange range, uint16_t flags);
@@ -53,15 +53,19 @@ class EntryPipeline {
   void run();
   void enqueue(const Queued& queued);
   void throw_if_failed() const;
+  // With the lock held: one user less.
+  void release(size_t buffer);
 
   Consumer consumer_;
   std::optional<size_t> current_buffer_;  // handed out by buffer()
+  uint64_t current_taken_ = 0;            // bytes of it that entries have taken
   std::vector<Mapping> buffers_;
 
   std::mutex mutex_;
   std::condition_variable work_;      // the second thread waits: entries, or the end
   std::condition_variable progress_;  // the first one waits: a free buffer, room, idleness
   std::vector<size_t> free_buffers_;
+  std::vector<size_t> users_;  // of each buffer: queued entries, and one while it is the current one
   std::deque<Queued> queue_;
   bool consuming_ = false;
   bool stop_ = false;

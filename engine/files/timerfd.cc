@@ -87,6 +87,9 @@ class TimerfdKind final : public kinds::FileKind {
     Fd fd(check(::timerfd_create(clock_id, TFD_CLOEXEC), "timerfd_create({})", clock_id));
     itimerspec time{.it_interval = checked_time(timer.isec(), timer.insec()),
                     .it_value = checked_time(timer.vsec(), timer.vnsec())};
+    // A dump by CRIU may show one that has expired as it stands, with nothing to go: it goes on from now.
+    if (timer.ticks() != 0 && time.it_value.tv_sec == 0 && time.it_value.tv_nsec == 0)
+      time.it_value = time.it_interval;
     bool armed = time.it_value.tv_sec != 0 || time.it_value.tv_nsec != 0;
     if (armed && (timer.settime_flags() & TFD_TIMER_ABSTIME))
       time.it_value = from_now(clock_id, time.it_value);

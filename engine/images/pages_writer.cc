@@ -64,20 +64,34 @@ void PagesWriter::open(Kind kind, uint64_t id) {
 }
 
 std::span<std::byte> PagesWriter::buffer() {
+  flush_buffer();
   return buffer_.bytes();
 }
 
 void PagesWriter::write_pages(uint64_t address, uint64_t pages, uint32_t flags) {
-  write_pages(address, buffer_.bytes().first(pages * kPageSize), flags);
+  if (pages * kPageSize > buffer_.size() - buffer_used_)
+    throw Error("{} pages do not come from the buffer", pages);
+  merge({address, pages, flags});
+  buffer_used_ += pages * kPageSize;
+  pages_written_ += pages;
 }
 
 void PagesWriter::write_pages(uint64_t address, std::span<const std::byte> contents, uint32_t flags) {
-  uint64_t pages = contents.size() / kPageSize;
-  merge({address, pages, flags});
+  flush_buffer();
+  merge({address, contents.size() / kPageSize, flags});
+  append(contents);
+  pages_written_ += contents.size() / kPageSize;
+}
+
+void PagesWriter::append(std::span<const std::byte> contents) {
   pwrite_all(image_->pages.fd.get(), contents, static_cast<off_t>(image_->offset),
              image_->pages_name.c_str());
   image_->offset += contents.size();
-  pages_written_ += pages;
+}
+
+void PagesWriter::flush_buffer() {
+  if (buffer_used_ > 0) append(buffer_.bytes().first(buffer_used_));
+  buffer_used_ = 0;
 }
 
 void PagesWriter::add_entry(uint64_t address, uint64_t pages, uint32_t flags) {
@@ -111,6 +125,7 @@ void PagesWriter::write_entry(const PagemapEntry& entry) {
 }
 
 void PagesWriter::close() {
+  flush_buffer();
   write_entry(std::exchange(image_->last, {}));
   image_->pagemap.finish();
   // Gives back what was reserved and not used.

@@ -33,11 +33,10 @@ class PagesWriter {
 
   // Begins an image; `kind` is kPagemap or kShmemPagemap.
   void open(Kind kind, uint64_t id);
-  // kBufferPages pages to put contents into, until the next write_pages.
+  // kBufferPages pages to put contents into, for the calls of write_pages up to the next buffer().
   static constexpr uint64_t kBufferPages = 256;
   std::span<std::byte> buffer();
-  // Appends an entry whose contents are at the start of buffer(). `flags` includes kPagePresent; at most
-  // kBufferPages.
+  // Appends an entry whose contents come next in buffer(), from its start on. `flags` includes kPagePresent.
   void write_pages(uint64_t address, uint64_t pages, uint32_t flags);
   // The same with contents that the caller holds: whole pages, any number.
   void write_pages(uint64_t address, std::span<const std::byte> contents, uint32_t flags);
@@ -59,6 +58,9 @@ class PagesWriter {
   struct OpenImage;
   Reserved create_pages_file();
   void merge(PagemapEntry entry);
+  void append(std::span<const std::byte> contents);
+  // Writes what entries have taken of the buffer: many small ones cost one system call.
+  void flush_buffer();
   void write_entry(const PagemapEntry& entry);
 
   ImageDirectory& directory_;
@@ -66,6 +68,7 @@ class PagesWriter {
   std::deque<Reserved> reserved_;
   std::unique_ptr<OpenImage> image_;
   Mapping buffer_;
+  size_t buffer_used_ = 0;  // bytes that entries have taken and that are not written yet
   uint64_t pages_written_ = 0;
 };
 

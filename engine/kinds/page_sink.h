@@ -39,12 +39,13 @@ class PageSink {
   // Pages that are not shipped now and come on demand (PE_LAZY).
   virtual void add_lazy(PageRange range) = 0;
 
-  // A buffer of kBufferPages pages to read memory into, free until the next add_pages. Waits for one if the
-  // sink is still shipping earlier ones.
+  // A buffer of kBufferPages pages to read memory into. Waits for one if the sink is still shipping earlier
+  // ones. What add_pages has not taken of the last buffer is dropped.
   static constexpr uint64_t kBufferPages = 256;
   virtual std::span<std::byte> buffer() = 0;
-  // Pages with their contents, which the caller has put at the start of the last buffer().
-  // `may_be_lazy` marks them as eligible for post-copy (PE_LAZY | PE_PRESENT in images).
+  // Pages with their contents, which are in the last buffer(): at its start for the first call, behind those
+  // of the call before for the following ones. They must not be changed any more. `may_be_lazy` marks them as
+  // eligible for post-copy (PE_LAZY | PE_PRESENT in images).
   virtual void add_pages(PageRange range, bool may_be_lazy) = 0;
 
   // The same with contents that the caller holds, at most kBufferPages; sinks that can do without the copy

@@ -1,5 +1,6 @@
 #include "engine/memory/address_space.h"
 
+#include <elf.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -15,10 +16,13 @@
 namespace godwit::memory {
 namespace {
 
+// Without the AT_NULL pair at its end, which the kernel adds by itself: with it the vector of today's kernels is
+// longer than the 44 words that CRIU accepts.
 void collect_auxv(pid_t pid, pb::mm_entry& mm) {
   std::string auxv = read_file(AT_FDCWD, fmt::format("/proc/{}/auxv", pid));
   std::vector<uint64_t> words(auxv.size() / sizeof(uint64_t));
   std::memcpy(words.data(), auxv.data(), words.size() * sizeof(uint64_t));
+  while (words.size() >= 2 && words[words.size() - 2] == AT_NULL) words.resize(words.size() - 2);
   mm.mutable_mm_saved_auxv()->Assign(words.begin(), words.end());
 }
 

@@ -40,10 +40,14 @@ uint32_t microseconds_since(Clock::time_point start) {
 
 // Waits until a killed tracee or child is gone; what it still reports before that is dropped.
 void wait_for_death(pid_t tid) {
-  int status = 0;
-  do {
-    if (::waitpid(tid, &status, __WALL) < 0 && errno != EINTR) return;
-  } while (!WIFEXITED(status) && !WIFSIGNALED(status));
+  for (;;) {
+    int status = 0;
+    if (::waitpid(tid, &status, __WALL) < 0) {
+      if (errno != EINTR) return;
+    } else if (WIFEXITED(status) || WIFSIGNALED(status)) {
+      return;
+    }
+  }
 }
 
 std::vector<kernel::MapsEntry> maps_of(pid_t pid) {

@@ -4,8 +4,8 @@
 
 #include "engine/base/error.h"
 #include "engine/tracee/restoring_session.h"
-#include "engine/tracee/seed.h"
 #include "engine/tracee/running_session.h"
+#include "engine/tracee/seed.h"
 
 namespace godwit::tracee {
 namespace {

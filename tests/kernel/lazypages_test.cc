@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include <cstdio>
@@ -66,6 +67,8 @@ tls::Connection connection(Fd socket, const char* peer) {
 // What a guest does, as its exit status. The daemon must be there.
 Child guest(const std::string& directory, const std::function<void()>& body) {
   return Child([&] {
+    // Like a restored task, it has none of the daemon's descriptors.
+    ::syscall(SYS_close_range, 3, ~0u, 0);
     try {
       hand_over(directory, kLazy, kArea);
       body();

@@ -33,12 +33,22 @@ TEST_CASE("entries arrive in order with the contents that they were added with")
   }
 }
 
-TEST_CASE("the buffer stays the same until it is used") {
-  EntryPipeline pipeline([](auto) {});
-  auto first = pipeline.buffer();
-  CHECK(pipeline.buffer().data() == first.data());
+TEST_CASE("several entries share a buffer, one behind the other, and none reaches beyond its end") {
+  std::vector<std::byte> seen;
+  EntryPipeline pipeline([&](std::span<const EntryPipeline::Entry> entries) {
+    for (const auto& entry : entries) {
+      for (size_t at = 0; at < entry.contents.size(); at += kPageSize) seen.push_back(entry.contents[at]);
+    }
+  });
+  auto buffer = pipeline.buffer();
+  for (size_t page = 0; page < 256; ++page) buffer[page * kPageSize] = static_cast<std::byte>(page);
   pipeline.add_pages({0, 1}, 4);
-  CHECK_THROWS_AS(pipeline.add_pages({kPageSize, 1}, 4), Error);  // no buffer was asked for
+  pipeline.add_pages({kPageSize * 10, 254}, 4);
+  CHECK_THROWS_AS(pipeline.add_pages({kPageSize * 1000, 2}, 4), Error);
+  pipeline.add_pages({kPageSize * 1000, 1}, 4);
+  pipeline.drain();
+  REQUIRE(seen.size() == 256);
+  for (size_t page = 0; page < 256; ++page) CHECK(seen[page] == static_cast<std::byte>(page));
 }
 
 TEST_CASE("what the second thread throws comes out of the next call, in the caller's context") {
