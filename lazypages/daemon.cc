@@ -211,7 +211,7 @@ void Daemon::Loop::restore_finished() {
         settings_.guardian.identify(task->id(), process.get());
         members_.at(task->id()).known = true;
       } else if (!task->has_ended()) {
-        log::warning("pid {}: its process was not found: it would wait, not end, if its pages do not come",
+        log::warning("pid {}: its process was not found, so it cannot be killed if its pages do not come",
                      pid);
       }
     }
@@ -317,11 +317,11 @@ void Daemon::Loop::tick(Clock::time_point now) {
                  std::chrono::duration_cast<std::chrono::seconds>(link_->silence(now)).count(),
                  link_->wanted());
   }
-  if (lost_at_ && settings_.patience && now - *lost_at_ >= *settings_.patience) give_up(lost_);
 }
 
 bool Daemon::Loop::is_over() {
-  if (stop_ && outcome_.reason.empty()) give_up(lost_.empty() ? "the daemon was told to end" : lost_);
+  bool impatient = lost_at_ && settings_.patience && Clock::now() - *lost_at_ >= *settings_.patience;
+  if (stop_ || impatient) give_up(lost_at_ ? lost_ : "the daemon was told to end");
   return !outcome_.reason.empty() || (finished_ && members_.empty());
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 
 #include "engine/base/error.h"
 #include "engine/base/log.h"
@@ -158,14 +159,22 @@ std::vector<uint64_t> LazyTask::waits_in(kinds::PageRange image) const {
 }
 
 bool LazyTask::poison_missing() {
-  for (uint64_t address = 0; auto run = missing_.next(address);) {
-    auto progress = userfaults_.poison(run->address, run->pages * kPageSize);
+  uint64_t step = std::numeric_limits<uint64_t>::max();
+  while (auto run = missing_.next(0)) {
+    uint64_t bytes = std::min(run->pages * kPageSize, step);
+    auto progress = userfaults_.poison(run->address, bytes);
     if (progress.error == ESRCH) gone_ = true;
     if (gone_) return true;
-    if (progress.bytes == 0 && progress.error != EEXIST && progress.error != ENOENT) return false;
-    uint64_t done = std::max(progress.bytes, kPageSize);
-    missing_.remove({run->address, done / kPageSize});
-    address = run->address + done;
+    bool settled = progress.error == ENOENT || progress.error == EEXIST;
+    if (progress.bytes == 0 && progress.error != 0) {
+      if (!settled) return false;
+      if (bytes > kPageSize) {  // perhaps only a part of it
+        step = kPageSize;
+        continue;
+      }
+      progress.bytes = kPageSize;
+    }
+    missing_.remove({run->address, progress.bytes / kPageSize});
   }
   return true;
 }

@@ -16,8 +16,8 @@
 namespace godwit::memory {
 namespace {
 
-// Without the AT_NULL pair at its end, which the kernel adds by itself: with it the vector of today's kernels is
-// longer than the 44 words that CRIU accepts.
+// Without the AT_NULL pair at its end, which the kernel adds by itself: with it the vector of today's kernels
+// is longer than the 44 words that CRIU accepts.
 void collect_auxv(pid_t pid, pb::mm_entry& mm) {
   std::string auxv = read_file(AT_FDCWD, fmt::format("/proc/{}/auxv", pid));
   std::vector<uint64_t> words(auxv.size() / sizeof(uint64_t));

@@ -62,12 +62,6 @@ void for_each_component(Entry& entry, Visit visit) {
   }
 }
 
-// CRIU's images hold the used bytes of a component, which for the MPX ones is less than the processor
-// reserves.
-size_t image_bytes(Component component, size_t size) {
-  return component == kBndCsr ? 16 : size;
-}
-
 template <class Repeated>
 void check_size(const Repeated& values, size_t expected, const char* name) {
   if (static_cast<size_t>(values.size()) < expected) {
@@ -169,10 +163,10 @@ void encode_xstate(std::span<const std::byte> area, pb::user_x86_fpregs_entry& e
   for_each_component(xsave, [&](Component component, auto& values) {
     using Value = typename std::remove_reference_t<decltype(values)>::value_type;
     Place place = place_of(component);
-    size_t size = image_bytes(component, place.size);
-    if (place.size == 0 || place.offset + size > area.size()) return;
-    std::vector<Value> copy(size / sizeof(Value));
-    if ((in_use >> component & 1) != 0) std::memcpy(copy.data(), area.data() + place.offset, size);
+    if (place.size == 0 || place.offset + place.size > area.size()) return;
+    // All that the processor reserves for it, padding included: CRIU compares the sizes.
+    std::vector<Value> copy(place.size / sizeof(Value));
+    if ((in_use >> component & 1) != 0) std::memcpy(copy.data(), area.data() + place.offset, place.size);
     values.Assign(copy.begin(), copy.end());
   });
 }
@@ -207,14 +201,14 @@ void decode_xstate(const pb::user_x86_fpregs_entry& entry, std::span<std::byte> 
     using Value = typename std::remove_cvref_t<decltype(values)>::value_type;
     if ((in_use >> component & 1) == 0) return;
     Place place = place_of(component);
-    size_t size = image_bytes(component, place.size);
-    if (place.size == 0 || place.offset + size > area.size()) {
+    if (place.size == 0 || place.offset + place.size > area.size()) {
       throw Error("this processor has no state component {}, which the task uses",
                   static_cast<int>(component));
     }
-    check_size(values, size / sizeof(Value), "a state component");
-    std::vector<Value> copy(values.begin(), values.begin() + static_cast<int>(size / sizeof(Value)));
-    std::memcpy(area.data() + place.offset, copy.data(), size);
+    size_t count = place.size / sizeof(Value);
+    check_size(values, count, "a state component");
+    std::vector<Value> copy(values.begin(), values.begin() + static_cast<int>(count));
+    std::memcpy(area.data() + place.offset, copy.data(), place.size);
   });
 }
 

@@ -12,14 +12,13 @@
 
 namespace godwit::test {
 
-// A process of this test: runs `body` in a fork, as a process group of its own. The whole group is killed and
-// reaped at the end of the scope, children that it has left behind included. It also dies with the test
-// program.
+// A process of this test: runs `body` in a fork, as a process group of its own. The group is killed and the
+// process reaped at the end of the scope; children that it leaves are reaped by init. It also dies with the
+// test program.
 class Child {
  public:
   explicit Child(const std::function<void()>& body) {
-    ::prctl(PR_SET_CHILD_SUBREAPER, 1);
-    group_ = pid_ = ::fork();
+    pid_ = ::fork();
     if (pid_ != 0) {
       ::setpgid(pid_, pid_);  // both do it, so that it is done when either goes on
       return;
@@ -32,9 +31,9 @@ class Child {
   Child(const Child&) = delete;
   Child& operator=(const Child&) = delete;
   ~Child() {
-    ::kill(-group_, SIGKILL);
-    while (::waitpid(-group_, nullptr, __WALL) > 0) {
-    }
+    if (pid_ <= 0) return;
+    ::kill(-pid_, SIGKILL);
+    wait();
   }
 
   pid_t pid() const { return pid_; }
@@ -52,7 +51,7 @@ class Child {
   }
 
  private:
-  pid_t pid_, group_;
+  pid_t pid_;
 };
 
 // An object that this process and its later children share.
