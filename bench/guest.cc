@@ -109,7 +109,7 @@ class Guest {
       uint64_t took = now_ns() - before;
       if (value != mix(word ^ board_.generation << 48)) ++board_.wrong_pages;
       long faults_now = major_faults();
-      if (faults_now != faults) board_.wait_ns[board_.waits++] = static_cast<uint32_t>(took);
+      if (faults_now != faults) wait_times(board_)[board_.waits++] = static_cast<uint32_t>(took);
       faults = faults_now;
     }
     board_.touch_ns = now_ns() - start;

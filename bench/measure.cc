@@ -110,9 +110,9 @@ void print(const Settings& settings, const Figure& figure, const std::vector<Rou
     auto object = [](const Spread& of) {
       return nlohmann::json{{"median", of.median}, {"min", of.minimum}, {"max", of.maximum}};
     };
-    nlohmann::json row{{"figure", figure.name}, {"value", object(value)},     {"unit", figure.unit},
-                       {"ours", object(ours)},  {"ours_is", figure.ours},     {"raw", object(raw)},
-                       {"raw_is", figure.raw},  {"reach", reach_text(figure)}, {"verdict", judged},
+    nlohmann::json row{{"figure", figure.name},   {"value", object(value)},      {"unit", figure.unit},
+                       {"ours", object(ours)},    {"ours_is", figure.ours},      {"raw", object(raw)},
+                       {"raw_is", figure.raw},    {"reach", reach_text(figure)}, {"verdict", judged},
                        {"rounds", rounds.size()}, {"bytes", settings.bytes}};
     std::printf("%s\n", row.dump().c_str());
   } else {

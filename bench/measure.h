@@ -15,10 +15,10 @@ using Clock = std::chrono::steady_clock;
 double milliseconds_since(Clock::time_point start);
 
 struct Settings {
-  size_t bytes;   // of the guest's memory
-  int rounds;     // after the warm-up
-  bool smoke;     // only shows that the program works: tiny sizes, no verdict
-  bool json;      // one object per figure and line in place of a table line
+  size_t bytes;           // of the guest's memory
+  int rounds;             // after the warm-up
+  bool smoke;             // only shows that the program works: tiny sizes, no verdict
+  bool json;              // one object per figure and line in place of a table line
   std::string directory;  // for images and raw files; a tmpfs
 };
 // --smoke --json --rounds N --mib N --directory DIR. Throws UsageError.

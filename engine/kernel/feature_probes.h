@@ -26,6 +26,7 @@ FeatureResult map_files();
 FeatureResult set_mm_map();
 FeatureResult remote_read();
 FeatureResult soft_dirty();
+FeatureResult dirty_tracking();
 FeatureResult pagemap_scan();
 FeatureResult guard_pages();
 FeatureResult userfaultfd_copy();

@@ -28,7 +28,8 @@ constexpr Feature kFeatures[] = {
     {"tcp_repair", kRequired, "state of TCP connections", probes::tcp_repair},
     {"mnt_id", kRequired, "the mount that an open file belongs to", probes::mount_id},
 
-    {"mem_dirty_track", kSometimes, "soft-dirty bits of memory pages", probes::soft_dirty},
+    {"mem_dirty_track", kSometimes, "iterative pre-dumps, by soft-dirty bits or write protection",
+     probes::dirty_tracking},
     {"pagemap_scan", kSometimes, "fast search of page tables", probes::pagemap_scan},
     {"pagemap_scan_guard_pages", kSometimes, "guard pages inside mappings", probes::guard_pages},
     {"uffd", kSometimes, "memory on demand (--lazy-pages)", probes::userfaultfd_copy},
@@ -55,6 +56,7 @@ constexpr Feature kFeatures[] = {
     {"ipv6_freebind", kSometimes, "IPv6 sockets bound to absent addresses", probes::ipv6_freebind},
     {"net_diag_raw", kSometimes, "raw sockets", probes::raw_socket_diagnosis},
 
+    {"soft_dirty", kExperimental, "soft-dirty bits of memory pages", probes::soft_dirty},
     {"autofs", kExperimental, "automounts", probes::autofs_device},
 };
 
@@ -122,7 +124,7 @@ FeatureResult probe(std::string_view name) {
 }
 
 DirtyTracking available_dirty_tracking() {
-  if (probe("mem_dirty_track").supported) return DirtyTracking::kSoftDirty;
+  if (probe("soft_dirty").supported) return DirtyTracking::kSoftDirty;
   if (probe("uffd-wp-async").supported) return DirtyTracking::kWriteProtect;
   return DirtyTracking::kNone;
 }

@@ -267,6 +267,15 @@ FeatureResult write_protect_async() {
                                         : missing("the scan finds other pages than were written");
 }
 
+// Either way of finding written pages will do.
+FeatureResult dirty_tracking() {
+  FeatureResult by_bits = soft_dirty();
+  if (by_bits.supported) return by_bits;
+  FeatureResult by_protection = write_protect_async();
+  if (by_protection.supported) return by_protection;
+  return {false, by_bits.reason + "; " + by_protection.reason};
+}
+
 FeatureResult memory_fd() {
   return make_memory_fd(0);
 }

@@ -30,8 +30,8 @@ struct Shared {
   std::string restored;
   bool sleeping = false;
   std::atomic<unsigned long> rounds[kThreads]{};
-  int pipe_ends[2];
-  int quiet_pipe[2];
+  int pipe_ends[2]{};
+  int quiet_pipe[2]{};
   int epoll = -1;
   std::atomic<uint32_t> word{0};
 };
@@ -85,10 +85,9 @@ void block(int number) {
     }
     case 2: {
       timespec timeout{0, 12'000'000};
-      return check_wait(::syscall(SYS_futex, &byte - (reinterpret_cast<uintptr_t>(&byte) & 3),
-                                  FUTEX_WAIT_PRIVATE, 0, &timeout) == -1 &&
-                            (errno == ETIMEDOUT || errno == EAGAIN),
-                        __LINE__);
+      uint32_t mine = 0;
+      return check_wait(
+          ::syscall(SYS_futex, &mine, FUTEX_WAIT_PRIVATE, 0, &timeout) == -1 && errno == ETIMEDOUT, __LINE__);
     }
     case 3:
       return check_wait(::read(g_shared->pipe_ends[0], &byte, 1) == 1 && byte == 'p', __LINE__);
@@ -181,6 +180,11 @@ int main(int, char** argv) {
     if (pthread_create(&thread, nullptr, run, reinterpret_cast<void*>(number)) != 0)
       report.fail("pthread_create");
   }
-  if (mode == "filtered") set_filter();
+  if (mode == "filtered") {
+    for (int number = 1; number < kThreads; ++number) {
+      while (shared.rounds[number] == 0) usleep(1000);  // what starts a thread is not in the filter
+    }
+    set_filter();
+  }
   run(nullptr);
 }

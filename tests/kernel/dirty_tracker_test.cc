@@ -373,7 +373,7 @@ TEST_CASE("soft-dirty: the first round finds everything changed, later ones what
   CHECK(track(*tracker, guest).changed.empty());
   tracker->forget_all();
   CHECK(track(*tracker, guest).changed.size() == 4);
-  if (auto able = kernel::probe("mem_dirty_track"); !able.supported) GODWIT_SKIP(able.reason);
+  if (auto able = kernel::probe("soft_dirty"); !able.supported) GODWIT_SKIP(able.reason);
   guest.write(page(2), 3);
   CHECK(track(*tracker, guest).changed == Pages{page(2)});
   guest.map(page(8), 1);
@@ -382,7 +382,7 @@ TEST_CASE("soft-dirty: the first round finds everything changed, later ones what
 }
 
 TEST_CASE("soft-dirty: the images that rounds make up are the memory, whatever the process does") {
-  if (auto able = kernel::probe("mem_dirty_track"); !able.supported) GODWIT_SKIP(able.reason);
+  if (auto able = kernel::probe("soft_dirty"); !able.supported) GODWIT_SKIP(able.reason);
   SoftDirty soft;
   // The kernel may call all of a mapping changed when a new one was merged with it.
   follow_random_changes(*soft.tracker(), false);

@@ -54,7 +54,7 @@ TEST_CASE("interfaces of Linux 6.7 are found together") {
 
 TEST_CASE("the dirty tracker follows from the probes") {
   DirtyTracking tracking = available_dirty_tracking();
-  if (probe("mem_dirty_track").supported) {
+  if (probe("soft_dirty").supported) {
     CHECK(tracking == DirtyTracking::kSoftDirty);
   } else if (probe("uffd-wp-async").supported) {
     CHECK(tracking == DirtyTracking::kWriteProtect);
@@ -72,7 +72,7 @@ TEST_CASE("soft-dirty is found exactly where mappings carry its flag") {
     std::string line = smaps.substr(at, smaps.find('\n', at) - at);
     if (line.find(" sd") != std::string::npos) has_flag = true;
   }
-  CHECK(probe("mem_dirty_track").supported == has_flag);
+  CHECK(probe("soft_dirty").supported == has_flag);
 }
 
 TEST_CASE("every feature is either supported or says why not, and leaves nothing behind") {

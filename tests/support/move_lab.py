@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import pathlib
-import signal
 import subprocess
 import threading
 import time
@@ -25,9 +24,9 @@ parser.add_argument("--command", default="run", help="run or check")
 parser.add_argument("--agent", action="append", default=[], help="argument of migrate agent")
 parser.add_argument("--run-fault", default="")
 parser.add_argument("--agent-fault", default="")
+parser.add_argument("--run-timeout", type=int, default=8, help="when run counts as hanging")
 parser.add_argument("--on-agent-host", action="append", default=[], help="shell command before the move")
 parser.add_argument("--source-certificate", default="source")
-parser.add_argument("--kill-agent-side", action="store_true", help="end agent and workers while run waits")
 parser.add_argument("--restart-agent", action="store_true", help="start an agent without faults after the move hangs")
 options = parser.parse_args()
 work = pathlib.Path(options.work)
@@ -133,13 +132,6 @@ class Watch(threading.Thread):
             time.sleep(0.002)
 
 
-def end_process(pid):
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-
-
 def main():
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     source, destination = Host("source"), Host("destination")
@@ -156,15 +148,14 @@ def main():
                         "--work-dir", str(work / "source"), *tls(options.source_certificate), *options.run],
                        options.run_fault, stdout=open(work / "run.json", "w"), stderr=open(work / "run.log", "w"))
     try:
-        facts["status"] = run.wait(timeout=8 if options.restart_agent else 60)
+        facts["status"] = run.wait(timeout=options.run_timeout if options.restart_agent else 60)
     except subprocess.TimeoutExpired:
         facts["hung"] = 1
         facts["source_while_hung"] = source.stat(pid)[0]
         if options.restart_agent:
-            end_process(agent.pid)
-            # nsenter's child is the agent itself.
-            destination.shell(f"kill -KILL {agent_pid}")
-            time.sleep(0.2)
+            # The agent and its workers, of which one may be stopped.
+            destination.shell(f"kill -KILL $(cat /proc/{agent_pid}/task/{agent_pid}/children) {agent_pid}")
+            agent.wait()
             start_agent(destination, "", work / "agent.log")
             facts["status"] = run.wait(timeout=60)
     settled = [None, 0.0]

@@ -25,7 +25,8 @@ struct Question {
   // All blocking findings, in one text.
   std::string blocks() {
     std::string text;
-    for (const auto& finding : check_preflight(question, here).finding()) {
+    auto findings = check_preflight(question, here);
+    for (const auto& finding : findings.finding()) {
       if (finding.blocks()) text += finding.what() + "\n";
     }
     return text;
@@ -92,7 +93,8 @@ TEST_CASE("a clock that would go backwards is a warning") {
   q.question.set_monotonic_ns(q.question.monotonic_ns() + 100'000'000'000);
   q.question.set_realtime_ns(q.question.realtime_ns() - 100'000'000'000);
   std::string warnings;
-  for (const auto& finding : check_preflight(q.question, q.here).finding()) {
+  auto findings = check_preflight(q.question, q.here);
+  for (const auto& finding : findings.finding()) {
     if (!finding.blocks()) warnings += finding.what() + finding.advice();
   }
   CHECK(contains(warnings, "CLOCK_MONOTONIC is 100 s behind"));

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <optional>
+#include <string>
+
+#include "bench/guest_board.h"
+#include "bench/measure.h"
+#include "bench/program.h"
+
+namespace godwit::bench {
+
+// The guest of a benchmark, with a directory on the settings' tmpfs that goes with it. The calling process
+// becomes the reaper of what is restored.
+class BenchGuest {
+ public:
+  // Starts it and waits until its memory is filled.
+  explicit BenchGuest(const Settings& settings);
+  BenchGuest(const BenchGuest&) = delete;
+  BenchGuest& operator=(const BenchGuest&) = delete;
+  ~BenchGuest();
+
+  // Starts it again, after it was killed. Its pid changes.
+  void start();
+  // The guest as this process sees it; killed and reaped by end(), which may be called at any time.
+  pid_t pid() const { return pid_; }
+  void end();
+  // Reaps it, after a dump has killed it.
+  void reap();
+  // It was restored, and is to be ended with the others again.
+  void adopt() { pid_ = last_pid_; }
+
+  Board& board() { return *board_; }
+  // Gives the order and waits until it is done.
+  void obey(Order order);
+  // Gives it to a guest that looks at it later.
+  void leave_order(Order order);
+  // False when the guest has died, or after a minute: a limit that only catches hangs.
+  bool wait_until_done();
+
+  std::string path(const std::string& name) const { return directory_ + "/" + name; }
+  // An empty directory of that name; what stood in it is gone.
+  std::string fresh_directory(const std::string& name);
+  void remove(const std::string& name);
+
+ private:
+  Settings settings_;
+  std::string directory_;
+  Board* board_ = nullptr;
+  size_t board_size_;
+  pid_t pid_ = 0, last_pid_ = 0;
+};
+
+}  // namespace godwit::bench
