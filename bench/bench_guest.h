@@ -2,8 +2,8 @@
 
 #include <sys/types.h>
 
-#include <optional>
 #include <string>
+#include <utility>
 
 #include "bench/guest_board.h"
 #include "bench/measure.h"
@@ -28,6 +28,8 @@ class BenchGuest {
   void end();
   // Reaps it, after a dump has killed it.
   void reap();
+  // Gives the process away, as when it moves elsewhere: the caller ends and reaps it.
+  pid_t release() { return std::exchange(pid_, 0); }
   // It was restored, and is to be ended with the others again.
   void adopt() { pid_ = last_pid_; }
 
@@ -36,7 +38,7 @@ class BenchGuest {
   void obey(Order order);
   // Gives it to a guest that looks at it later.
   void leave_order(Order order);
-  // False when the guest has died, or after a minute: a limit that only catches hangs.
+  // False when the guest has died, or after two minutes: a limit that only catches hangs.
   bool wait_until_done();
 
   std::string path(const std::string& name) const { return directory_ + "/" + name; }

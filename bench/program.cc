@@ -78,6 +78,10 @@ void end_child(pid_t pid) {
   while (::waitpid(pid, nullptr, __WALL) < 0 && errno == EINTR) continue;
 }
 
+void reap_all() {
+  while (::waitpid(-1, nullptr, __WALL) > 0 || errno == EINTR) continue;
+}
+
 void ReadyPipe::wait() {
   pipe_.write_end.reset();
   std::byte ready{};

@@ -46,6 +46,9 @@ Program start_criu(std::vector<std::string> words, const std::string& output, in
 // SIGKILL, and waits for the end of a process that is a child, or was left to us as the reaper.
 void end_child(pid_t pid);
 
+// Reaps children until there are none. Whoever calls it has made sure that all end.
+void reap_all();
+
 // Waits for the byte that a program writes to its --status-fd. Throws Error when it ends without.
 class ReadyPipe {
  public:

@@ -4,25 +4,27 @@
 
 namespace godwit::lazypages {
 
-uint64_t BackgroundWindow::next_request() const {
-  uint64_t request = pages_ / 2;
-  return in_flight_ + request <= pages_ ? request : 0;
+uint64_t BackgroundWindow::next_request(Clock::time_point now) const {
+  if (in_flight_ >= (is_busy(now) ? 1 : 2)) return 0;
+  return is_busy(now) ? std::min(pages_, kBusyPages) : pages_;
 }
 
-void BackgroundWindow::answered(uint64_t pages, Duration took, Clock::time_point now) {
-  in_flight_ -= pages;
-  Duration allowed = round_trip_ + (now - last_fault_ < kBusyTime ? kBusyDelay : kIdleDelay);
+void BackgroundWindow::answered(Duration took, Clock::time_point now) {
+  --in_flight_;
+  Duration allowed = round_trip_ + (is_busy(now) ? kBusyDelay : kIdleDelay);
+  uint64_t most = is_busy(now) ? kBusyPages : kMostPages;
   if (took > 2 * allowed) {
-    pages_ = std::max(pages_ / 2, kLeastPages);
+    pages_ /= 2;
   } else if (took > allowed) {
-    pages_ = std::max(pages_ - pages_ / 8, kLeastPages);
+    pages_ -= (pages_ + 7) / 8;
   } else if (took < allowed / 2) {
-    pages_ = std::min(pages_ + std::max<uint64_t>(pages_ / 8, 1), kMostPages);
+    pages_ += (pages_ + 7) / 8;
   }
+  pages_ = std::clamp(pages_, kLeastPages, most);
 }
 
 void BackgroundWindow::fault(Clock::time_point now) {
-  if (now - last_fault_ >= kBusyTime) pages_ = std::min(pages_, kBusyPages);
+  pages_ = std::min(pages_, kBusyPages);
   last_fault_ = now;
 }
 

@@ -13,34 +13,33 @@ class BackgroundWindow {
   using Clock = std::chrono::steady_clock;
   using Duration = Clock::duration;
 
-  static constexpr uint64_t kLeastPages = 8;
-  static constexpr uint64_t kMostPages = 256;
-  // What a fault may wait behind, beside its own round trip.
-  static constexpr Duration kBusyDelay = std::chrono::microseconds(150);
+  static constexpr uint64_t kLeastPages = 4;   // of one request
+  static constexpr uint64_t kBusyPages = 16;   // the most while faults come
+  static constexpr uint64_t kMostPages = 128;  // the most while none do
+  // How much longer than a round trip the answer to a request may take.
+  static constexpr Duration kBusyDelay = std::chrono::microseconds(100);
   static constexpr Duration kIdleDelay = std::chrono::microseconds(1000);
   // How long after a fault the next one is expected.
   static constexpr Duration kBusyTime = std::chrono::milliseconds(20);
 
-  // The size of the next request in pages; 0: not now. Two of them fill the window, so that the source works
-  // on one while we place the other.
-  uint64_t next_request() const;
-  void sent(uint64_t pages) { in_flight_ += pages; }
-  // A request of sent() pages was answered `took` after it was sent.
-  void answered(uint64_t pages, Duration took, Clock::time_point now);
+  // The size of the next request in pages; 0: not now. While faults come, one is on its way at a time; else
+  // two, so that the source works on one while we place the other.
+  uint64_t next_request(Clock::time_point now) const;
+  void sent() { ++in_flight_; }
+  // A request of sent() was answered `took` after it was sent.
+  void answered(Duration took, Clock::time_point now);
   // A fault was asked for.
   void fault(Clock::time_point now);
   // A request of one page, which a fault waited for, was answered while nothing else was on its way: the
   // round trip as it is at best.
   void round_trip(Duration took);
 
-  uint64_t pages() const { return pages_; }
-
  private:
-  static constexpr uint64_t kBusyPages = 32;  // to begin with, whenever faults come
+  bool is_busy(Clock::time_point now) const { return now - last_fault_ < kBusyTime; }
 
   uint64_t pages_ = kBusyPages;
-  uint64_t in_flight_ = 0;
-  Duration round_trip_ = std::chrono::microseconds(200);
+  unsigned in_flight_ = 0;
+  Duration round_trip_ = std::chrono::microseconds(100);
   Clock::time_point last_fault_{};
 };
 

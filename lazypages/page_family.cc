@@ -80,6 +80,7 @@ bool PageFamily::request_any(SourceLink& link, uint64_t most) {
 }
 
 bool PageFamily::request(LazyTask& task, SourceLink& link, uint64_t most) {
+  if (task.is_done()) return false;  // ended, and about to be taken out
   auto choice = schedule_.next_background(task.missing(), task.prediction, task.cursor, most);
   if (choice) link.request(pid_, choice->range, choice->reason);
   return choice.has_value();

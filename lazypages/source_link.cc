@@ -18,7 +18,7 @@ void SourceLink::request(uint64_t pid, kinds::PageRange range, Reason reason) {
     ++wanted_;
     window_.fault(now);
   } else {
-    window_.sent(range.pages);
+    window_.sent();
   }
 }
 
@@ -33,7 +33,7 @@ std::optional<SourceLink::Arrival> SourceLink::receive_if_ready() {
     --wanted_;
     if (sent.alone) window_.round_trip(now - sent.time);
   } else {
-    window_.answered(answer->asked.pages, now - sent.time, now);
+    window_.answered(now - sent.time, now);
   }
   return Arrival{answer->pid, answer->asked, answer->range, answer->bytes, sent.reason};
 }

@@ -21,7 +21,7 @@ class SourceLink {
 
   void request(uint64_t pid, kinds::PageRange range, Reason reason);
   // How many pages that nobody waits for may be requested now; 0: none.
-  uint64_t background_pages() const { return window_.next_request(); }
+  uint64_t background_pages() const { return window_.next_request(Clock::now()); }
 
   struct Arrival {
     uint64_t pid = 0;

@@ -22,6 +22,8 @@ using std::chrono::milliseconds;
 constexpr const char* kPeerFile = "peer";
 constexpr const char* kLockFile = "lock";
 constexpr milliseconds kLockPause{20};
+// Within it a killed task begins to exit.
+constexpr milliseconds kDeathPatience{500};
 
 pb::verdict make_verdict(pb::verdict::state outcome, std::string reason) {
   pb::verdict verdict;
@@ -36,6 +38,17 @@ pb::verdict written_verdict(const std::vector<JournalRecord>& records) {
   if (auto* record = find_state(records, state::kAborted))
     return make_verdict(pb::verdict::ABORTED, record->detail);
   return make_verdict(pb::verdict::UNDECIDED, "");
+}
+
+// A restore is released as a whole or not at all, so one task that is alive means that all were let go;
+// unless it was killed this instant.
+bool stay_alive(const std::vector<TaskIdentity>& tasks) {
+  auto deadline = std::chrono::steady_clock::now() + kDeathPatience;
+  while (std::ranges::any_of(tasks, is_alive)) {
+    if (std::chrono::steady_clock::now() >= deadline) return true;
+    std::this_thread::sleep_for(kLockPause);
+  }
+  return false;
 }
 
 }  // namespace
@@ -124,9 +137,7 @@ pb::verdict settle(MoveDirectory& move, milliseconds patience) {
   if (verdict.outcome() != pb::verdict::UNDECIDED) return verdict;
   Journal journal = Journal::open(move.fd());
   if (auto* committed = find_state(records, state::kCommitted)) {
-    auto tasks = parse_identities(committed->detail);
-    // A restore is released as a whole or not at all, so one that is alive means all of them were let go.
-    if (std::ranges::any_of(tasks, is_alive)) {
+    if (stay_alive(parse_identities(committed->detail))) {
       journal.append(state::kResumed, "found alive");
       return make_verdict(pb::verdict::RESUMED, "");
     }

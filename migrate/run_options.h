@@ -42,7 +42,6 @@ enum ExitStatus : int {
   kRolledBack = 1,  // nothing happened: the tree runs here
   kUsage = 2,
   kMovedWithTrouble = 3,  // the tree runs there, but something after the commit failed
-  kUndecided = 4,         // nobody knows yet: neither copy may be touched (only ever reported, see the log)
   kPreflightFailed = 5,
 };
 

@@ -1,5 +1,8 @@
 #include "migrate/task_identity.h"
 
+#include <fcntl.h>
+
+#include "engine/base/fd.h"
 #include "engine/kernel/proc_task.h"
 #include "engine/kernel/text_fields.h"
 #include "proto/images/inventory.pb.h"
@@ -18,7 +21,9 @@ std::vector<TaskIdentity> identities_of(const images::ImageDirectory& images) {
 
 bool is_alive(const TaskIdentity& task) {
   auto stat = kernel::read_task_stat_if_alive(task.pid, task.pid);
-  return stat && stat->start_time == task.start_time && stat->state != 'Z' && stat->state != 'X';
+  if (!stat || stat->start_time != task.start_time || stat->state == 'Z' || stat->state == 'X') return false;
+  // A process that has begun to exit has no memory any more, though freeing it may take long.
+  return read_link_if_exists(AT_FDCWD, fmt::format("/proc/{}/exe", task.pid)).has_value();
 }
 
 std::string to_text(const std::vector<TaskIdentity>& tasks) {

@@ -21,7 +21,7 @@ struct TaskIdentity {
 // The living processes of a dump's images (zombies left out), which exist now. Throws SystemError when one
 // does not.
 std::vector<TaskIdentity> identities_of(const images::ImageDirectory& images);
-// Whether it exists and is no zombie.
+// Whether it exists and has not begun to exit.
 bool is_alive(const TaskIdentity& task);
 
 // "42:1234 43:1240", as journals keep them; parse throws FormatError.

@@ -168,17 +168,19 @@ void Collector::check_sessions() {
   }
 }
 
+// One thread's part of the asking: its batch, and what to do with the results.
+struct Collector::Question {
+  tracee::Tracee& thread;
+  tracee::RemoteCaller& caller;
+  CollectedProcess& process;
+  pb::core_entry& core;
+  tracee::Batch batch{};
+  std::vector<task::Answer> answers{};
+  std::function<void(const tracee::BatchResults&, pb::mm_entry&)> mm_answer{};
+};
+
 void Collector::ask_tasks() {
-  struct Asked {
-    tracee::Tracee* thread;
-    pb::core_entry* core;
-    tracee::RemoteCaller* caller;
-    tracee::Batch batch;
-    std::vector<task::Answer> answers;
-    std::function<void(const tracee::BatchResults&, pb::mm_entry&)> mm_answer;
-    CollectedProcess* process;
-  };
-  std::vector<Asked> asked;
+  std::vector<Question> questions;
   for (auto& process : processes_) {
     if (process.zombie()) {
       process.cores.push_back(zombie_core(*process.frozen, process.stat));
@@ -188,39 +190,37 @@ void Collector::ask_tasks() {
     callers_.push_back(
         std::make_unique<tracee::RemoteCaller>(tracee::RemoteCaller::for_running(process.frozen->threads)));
     process.cores.resize(process.frozen->threads.size());
-    for (size_t i = 0; i < process.frozen->threads.size(); ++i) {
-      tracee::Tracee& thread = process.frozen->threads[i];
-      Asked& entry = asked.emplace_back();
-      entry.thread = &thread;
-      entry.core = &process.cores[i];
-      entry.caller = callers_.back().get();
-      entry.process = &process;
-      collect_registers(thread, *entry.core);
-      task::ThreadFacts facts{thread, i == 0, kernel::read_task_stat(thread.pid(), thread.tid()),
-                              kernel::read_task_status(thread.pid(), thread.tid())};
-      if (facts.leader) {
-        entry.core->mutable_tc()->set_task_state(process.frozen->stop_signal != 0 ? tree::kTaskStopped
-                                                                                  : tree::kTaskAlive);
-        if (process.frozen->stop_signal != 0) {
-          entry.core->mutable_tc()->set_stop_signo(static_cast<uint32_t>(process.frozen->stop_signal));
-        }
-        process.fs.set_umask(facts.status.umask);
-        entry.mm_answer = memory::ask_address_space(entry.batch);
-      }
-      for (auto& part : parts_)
-        entry.answers.push_back(part->ask(facts, entry.batch, *entry.core, problems()));
-    }
+    for (size_t i = 0; i < process.cores.size(); ++i) questions.push_back(prepare(process, i));
   }
   problems().refuse_if_any("cannot dump");
-  for (auto& entry : asked) entry.caller->start(*entry.thread, entry.batch);
-  for (auto& entry : asked) {
-    auto results = entry.caller->finish(*entry.thread);
+  for (auto& question : questions) question.caller.start(question.thread, question.batch);
+  for (auto& question : questions) {
+    auto results = question.caller.finish(question.thread);
     results.check_all("dump");
-    for (auto& answer : entry.answers) {
-      if (answer) answer(results, *entry.core);
+    for (auto& answer : question.answers) {
+      if (answer) answer(results, question.core);
     }
-    if (entry.mm_answer) entry.mm_answer(results, entry.process->mm);
+    if (question.mm_answer) question.mm_answer(results, question.process.mm);
   }
+}
+
+Collector::Question Collector::prepare(CollectedProcess& process, size_t index) {
+  tracee::Tracee& thread = process.frozen->threads[index];
+  Question question{thread, caller(process), process, process.cores[index]};
+  collect_registers(thread, question.core);
+  task::ThreadFacts facts{thread, index == 0, kernel::read_task_stat(thread.pid(), thread.tid()),
+                          kernel::read_task_status(thread.pid(), thread.tid())};
+  if (facts.leader) {
+    int stop_signal = process.frozen->stop_signal;
+    auto& task = *question.core.mutable_tc();
+    task.set_task_state(stop_signal != 0 ? tree::kTaskStopped : tree::kTaskAlive);
+    if (stop_signal != 0) task.set_stop_signo(static_cast<uint32_t>(stop_signal));
+    process.fs.set_umask(facts.status.umask);
+    question.mm_answer = memory::ask_address_space(question.batch);
+  }
+  for (auto& part : parts_)
+    question.answers.push_back(part->ask(facts, question.batch, question.core, problems()));
+  return question;
 }
 
 void Collector::cure() {

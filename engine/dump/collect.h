@@ -53,6 +53,8 @@ class Collector {
 
  private:
   kinds::Problems& problems() { return files_.problems(); }
+  struct Question;
+  Question prepare(CollectedProcess& process, size_t index);
   void look_at(CollectedProcess& process);
   void refuse_foreign_namespaces(const CollectedProcess& process);
   void refuse_shared_tables();

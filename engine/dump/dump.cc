@@ -6,6 +6,7 @@
 #include "engine/base/cleanup.h"
 #include "engine/base/error.h"
 #include "engine/base/fault_point.h"
+#include "engine/base/stopwatch.h"
 #include "engine/base/units.h"
 #include "engine/dump/collect.h"
 #include "engine/dump/steps.h"
@@ -81,12 +82,12 @@ DumpedTree dump_tree(const DumpRequest& request) {
   request.hooks.run(kinds::Stage::kPreDump, request.root);
   Cleanup remove_images([&] { request.images.remove_created(); });
   pb::dump_stats_entry statistics;
-  auto start = Clock::now();
+  Stopwatch stopwatch;
   auto tree = freeze(request, statistics);
   request.hooks.run(kinds::Stage::kNetworkLock, request.root);
   try {
     write_images(tree, request, statistics);
-    statistics.set_frozen_time(microseconds_since(start) - statistics.freezing_time());
+    statistics.set_frozen_time(stopwatch.microseconds() - statistics.freezing_time());
     request.hooks.run(kinds::Stage::kPostDump, request.root);
   } catch (...) {
     request.hooks.run(kinds::Stage::kNetworkUnlock, request.root);

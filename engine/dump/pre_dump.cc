@@ -2,6 +2,7 @@
 
 #include "engine/base/cleanup.h"
 #include "engine/base/fd.h"
+#include "engine/base/stopwatch.h"
 #include "engine/dump/collect.h"
 #include "engine/dump/dump.h"
 #include "engine/dump/steps.h"
@@ -43,13 +44,13 @@ pb::dump_stats_entry pre_dump_tree(const DumpRequest& request) {
   pb::dump_stats_entry statistics;
   std::vector<ProcessPages> pages;
   pb::inventory_entry inventory;
-  auto start = Clock::now();
+  Stopwatch stopwatch;
   {
     auto tree = freeze(request, statistics);
     pages = find_pages(tree, request.tracker);
     inventory = make_inventory(tree.processes().size(), request.policy);
     tree.thaw();
-    statistics.set_frozen_time(microseconds_since(start) - statistics.freezing_time());
+    statistics.set_frozen_time(stopwatch.microseconds() - statistics.freezing_time());
   }
   ship(pages, {.frozen = false, .keep_zero_pages = true}, request.pages, statistics);
   request.images.write_inventory(inventory);

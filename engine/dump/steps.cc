@@ -2,18 +2,14 @@
 
 #include "engine/base/fault_point.h"
 #include "engine/base/log.h"
+#include "engine/base/stopwatch.h"
 
 namespace godwit::dump {
 
-uint32_t microseconds_since(Clock::time_point start) {
-  return static_cast<uint32_t>(
-      std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - start).count());
-}
-
 tracee::FrozenTree freeze(const DumpRequest& request, pb::dump_stats_entry& statistics) {
-  auto start = Clock::now();
+  Stopwatch stopwatch;
   auto tree = tracee::freeze_tree(request.root, {.timeout = request.freeze_timeout});
-  statistics.set_freezing_time(microseconds_since(start));
+  statistics.set_freezing_time(stopwatch.microseconds());
   log::info("froze {} processes in {} us", tree.processes().size(), statistics.freezing_time());
   fault_point("dump-frozen");
   return tree;
@@ -21,13 +17,13 @@ tracee::FrozenTree freeze(const DumpRequest& request, pb::dump_stats_entry& stat
 
 void ship(const std::vector<ProcessPages>& pages, const memory::Shipping& shipping, kinds::PageSink& sink,
           pb::dump_stats_entry& statistics) {
-  auto start = Clock::now();
+  Stopwatch stopwatch;
   memory::PageCounts counts;
   for (const auto& process : pages) counts += memory::ship_pages(process.pid, process.areas, shipping, sink);
-  statistics.set_memdump_time(microseconds_since(start));
-  auto shipped = Clock::now();
+  statistics.set_memdump_time(stopwatch.microseconds());
+  Stopwatch finishing;
   sink.finish();
-  statistics.set_memwrite_time(microseconds_since(shipped));
+  statistics.set_memwrite_time(finishing.microseconds());
   statistics.set_pages_scanned(counts.scanned);
   statistics.set_pages_skipped_parent(counts.in_parent);
   statistics.set_pages_written(counts.written);

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <chrono>
 #include <vector>
 
 #include "engine/dump/dump.h"
@@ -8,11 +7,6 @@
 
 // Steps that a dump and a pre-dump share.
 namespace godwit::dump {
-
-using Clock = std::chrono::steady_clock;
-
-// Microseconds, as statistics count them.
-uint32_t microseconds_since(Clock::time_point start);
 
 // Freezes the request's tree and notes in the statistics how long that took.
 tracee::FrozenTree freeze(const DumpRequest& request, pb::dump_stats_entry& statistics);

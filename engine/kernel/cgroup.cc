@@ -56,6 +56,11 @@ Cgroup Cgroup::create_child(const std::string& name) const {
   return Cgroup(path_ + "/" + name);
 }
 
+std::optional<Cgroup> Cgroup::open_child_if_exists(const std::string& name) const {
+  if (::faccessat(directory_.get(), name.c_str(), F_OK, 0) != 0) return std::nullopt;
+  return Cgroup(path_ + "/" + name);
+}
+
 void Cgroup::write(const char* file, const std::string& text) const {
   Fd fd = open_at(directory_.get(), file, O_WRONLY);
   write_all(fd.get(), std::as_bytes(std::span(text)), fmt::format("{}/{}", path_, file).c_str());

@@ -19,6 +19,7 @@ class Cgroup {
 
   // Makes a child cgroup of this name. Throws SystemError.
   Cgroup create_child(const std::string& name) const;
+  std::optional<Cgroup> open_child_if_exists(const std::string& name) const;
 
   // Moves a whole process, whichever thread `pid` names.
   void add(pid_t pid) const;

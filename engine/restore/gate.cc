@@ -16,6 +16,9 @@
 namespace godwit::restore {
 namespace {
 
+// The watcher's answers, a byte each.
+enum Answer : uint8_t { kReady, kReleased };
+
 // What travels to the watcher: a process to hold, or the release.
 struct Message {
   enum Kind : int32_t { kAdmit, kRelease };
@@ -59,14 +62,36 @@ void let_go(const std::optional<kernel::Cgroup>& cgroup, const std::optional<ker
   remove_when_empty(*cgroup);
 }
 
-void watch(int commands, int answers, const std::optional<kernel::Cgroup>& home,
-           const std::optional<kernel::Cgroup>& cgroup) {
+void answer(int fd, Answer word) {
+  write_all(fd, std::array{static_cast<std::byte>(word)}, "the restore");
+}
+
+// The watcher makes the cgroup, so that there never is one without somebody to remove it.
+std::optional<kernel::Cgroup> make_cgroup(const std::optional<kernel::Cgroup>& home,
+                                          const std::string& name) {
+  if (!home) return std::nullopt;
+  try {
+    return home->create_child(name);
+  } catch (const SystemError& error) {
+    log::info("no cgroup for the restore, its watcher takes pidfds: {}", error.what());
+    return std::nullopt;
+  }
+}
+
+void watch(int commands, int answers, const std::optional<kernel::Cgroup>& home, const std::string& name) {
+  auto cgroup = make_cgroup(home, name);
   std::vector<Fd> pidfds;
   Message message;
+  // The restore may be dead already: then the end of its pipe says so.
+  try {
+    answer(answers, kReady);
+  } catch (const SystemError& error) {
+    if (error.code() != EPIPE) throw;
+  }
   while (read_up_to(commands, std::as_writable_bytes(std::span(&message, 1)), "watcher") == sizeof message) {
     if (message.kind == Message::kRelease) {
       let_go(cgroup, home);
-      write_all(answers, std::array{std::byte{1}}, "watcher");
+      answer(answers, kReleased);
       return;
     }
     pidfds.emplace_back(static_cast<int>(::syscall(SYS_pidfd_open, message.pid, 0)));
@@ -81,13 +106,7 @@ void send(int fd, Message message) {
 }  // namespace
 
 Gate::Gate() : home_(kernel::Cgroup::of_self_if_available()) {
-  if (home_) {
-    try {
-      cgroup_ = home_->create_child(fmt::format("godwit-restore-{}", ::getpid()));
-    } catch (const SystemError& error) {
-      log::info("no cgroup for the restore, its watcher takes pidfds: {}", error.what());
-    }
-  }
+  std::string name = fmt::format("godwit-restore-{}", ::getpid());
   Pipe commands = Pipe::create(), answers = Pipe::create();
   watcher_ = check(::fork(), "fork");
   if (watcher_ == 0) {
@@ -98,7 +117,7 @@ Gate::Gate() : home_(kernel::Cgroup::of_self_if_available()) {
     answers.read_end.reset();
     int status = 0;
     try {
-      watch(commands.read_end.get(), answers.write_end.get(), home_, cgroup_);
+      watch(commands.read_end.get(), answers.write_end.get(), home_, name);
     } catch (const std::exception& error) {
       log::error("watcher: {}", error.what());
       status = 1;
@@ -107,6 +126,13 @@ Gate::Gate() : home_(kernel::Cgroup::of_self_if_available()) {
   }
   to_watcher_ = std::move(commands.write_end);
   from_watcher_ = std::move(answers.read_end);
+  answers.write_end.reset();
+  std::byte ready;
+  if (read_up_to(from_watcher_.get(), std::span(&ready, 1), "watcher") != 1) {
+    end_watcher();
+    throw Error("the restore's watcher ended before the restore began");
+  }
+  if (home_) cgroup_ = home_->open_child_if_exists(name);
 }
 
 Gate::~Gate() {

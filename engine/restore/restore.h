@@ -27,6 +27,8 @@ struct RestoreRequest {
   std::function<void(pid_t root)> tree_is_complete{};
 };
 
+class TreeBuilder;
+
 // A tree that is whole again but has not run yet. The destructor kills it, as does our death.
 class RestoredTree {
  public:
@@ -42,9 +44,8 @@ class RestoredTree {
 
  private:
   friend RestoredTree restore_tree(const RestoreRequest& request);
-  class State;
-  explicit RestoredTree(std::unique_ptr<State> state);
-  std::unique_ptr<State> state_;
+  explicit RestoredTree(std::unique_ptr<TreeBuilder> builder);
+  std::unique_ptr<TreeBuilder> builder_;
 };
 
 // Checks the images and this machine first, and throws RefusedError with everything that stands in the way

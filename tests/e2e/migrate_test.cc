@@ -31,7 +31,7 @@ const std::string& certificates() {
 
 Facts move(const std::vector<std::string>& arguments = {}) {
   TemporaryDirectory work;
-  std::vector<std::string> words = {"unshare",
+  std::vector<std::string> words = {"/usr/bin/unshare",
                                     "--mount",
                                     "--net",
                                     "--pid",
@@ -137,10 +137,11 @@ TEST_CASE("a failing --pre-commit rolls back, a failing --post-commit does not")
 }
 
 TEST_CASE("migrate run killed before the agent's commit leaves the source running") {
-  for (const char* point : {"migrate-preflight", "migrate-precopy", "migrate-final", "migrate-dumped",
-                            "migrate-images-sent", "migrate-restored", "migrate-asking"}) {
+  for (const std::string& point :
+       std::vector<std::string>{"migrate-preflight", "migrate-precopy", "migrate-final", "migrate-dumped",
+                                "migrate-images-sent", "migrate-restored", "migrate-asking"}) {
     CAPTURE(point);
-    check_stayed(move({"--run-fault", std::string(point) + "=kill"}));
+    check_stayed(move({"--run-fault", point + "=kill"}));
   }
 }
 
@@ -151,9 +152,10 @@ TEST_CASE("migrate run killed after the commit leaves the destination running") 
 }
 
 TEST_CASE("any failure of migrate run before the commit is a rollback") {
-  for (const char* point : {"migrate-precopy", "migrate-dumped", "migrate-restored", "migrate-asking"}) {
+  for (const std::string& point :
+       std::vector<std::string>{"migrate-precopy", "migrate-dumped", "migrate-restored", "migrate-asking"}) {
     CAPTURE(point);
-    Facts facts = move({"--run-fault", std::string(point) + "=fail"});
+    Facts facts = move({"--run-fault", point + "=fail"});
     check_stayed(facts);
     CHECK(facts["status"] == "1");
     CHECK(contains(facts["message"], point));
@@ -161,26 +163,29 @@ TEST_CASE("any failure of migrate run before the commit is a rollback") {
 }
 
 TEST_CASE("a worker that dies before it released the tree leaves the source running") {
-  for (const char* point : {"migrate-agent-entered", "migrate-agent-restoring", "migrate-agent-restored",
-                            "migrate-agent-committed"}) {
+  for (const std::string& point :
+       std::vector<std::string>{"migrate-agent-entered", "migrate-agent-restoring", "migrate-agent-restored",
+                                "migrate-agent-committed"}) {
     CAPTURE(point);
-    check_stayed(move({"--agent-fault", std::string(point) + "=kill"}));
+    check_stayed(move({"--agent-fault", point + "=kill"}));
   }
 }
 
 TEST_CASE("a worker that fails before it released the tree says why") {
-  for (const char* point : {"migrate-agent-entered", "migrate-agent-restored", "migrate-agent-committed"}) {
+  for (const std::string& point : std::vector<std::string>{"migrate-agent-entered", "migrate-agent-restored",
+                                                           "migrate-agent-committed"}) {
     CAPTURE(point);
-    Facts facts = move({"--agent-fault", std::string(point) + "=fail"});
+    Facts facts = move({"--agent-fault", point + "=fail"});
     check_stayed(facts);
     CHECK(contains(facts["message"], point));
   }
 }
 
 TEST_CASE("a worker that dies after the release leaves the destination running") {
-  for (const char* point : {"migrate-agent-released", "migrate-agent-resumed"}) {
+  for (const std::string& point :
+       std::vector<std::string>{"migrate-agent-released", "migrate-agent-resumed"}) {
     CAPTURE(point);
-    check_moved(move({"--agent-fault", std::string(point) + "=kill"}));
+    check_moved(move({"--agent-fault", point + "=kill"}));
   }
 }
 

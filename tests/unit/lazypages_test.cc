@@ -224,34 +224,49 @@ TEST_CASE("predictions reach further the longer a run goes on") {
   CHECK(prediction.range() == pages(8, 15));
 }
 
-TEST_CASE("the background window shrinks while faults come and grows while none do") {
+struct Exchange {
   BackgroundWindow window;
   BackgroundWindow::Clock::time_point now{std::chrono::hours(1)};
-  auto exchange = [&](microseconds took) {
-    uint64_t request = window.next_request();
-    REQUIRE(request > 0);
-    window.sent(request);
-    now += took;
-    window.answered(request, took, now);
-  };
-  window.round_trip(microseconds(60));
-  for (int i = 0; i < 100; ++i) exchange(microseconds(100));
-  CHECK(window.pages() == BackgroundWindow::kMostPages);
-  window.fault(now);
-  CHECK(window.pages() < BackgroundWindow::kMostPages);
-  for (int i = 0; i < 100; ++i) exchange(milliseconds(2)), window.fault(now);
-  CHECK(window.pages() == BackgroundWindow::kLeastPages);
-  CHECK(window.next_request() > 0);  // never stops
-  for (int i = 0; i < 300; ++i) exchange(microseconds(100)), window.fault(now);
-  CHECK(window.pages() > BackgroundWindow::kLeastPages);
+
+  uint64_t next() const { return window.next_request(now); }
+  void run(int times, microseconds took, bool faults) {
+    for (int i = 0; i < times; ++i) {
+      if (faults) window.fault(now);
+      REQUIRE(next() > 0);  // never stops
+      window.sent();
+      now += took;
+      window.answered(took, now);
+    }
+  }
+};
+
+TEST_CASE("background requests shrink while faults come and grow while none do") {
+  Exchange exchange;
+  exchange.window.round_trip(microseconds(60));
+  exchange.run(100, microseconds(100), false);
+  CHECK(exchange.next() == BackgroundWindow::kMostPages);
+  exchange.window.fault(exchange.now);
+  CHECK(exchange.next() == BackgroundWindow::kBusyPages);
+  exchange.run(100, milliseconds(2), true);
+  CHECK(exchange.next() == BackgroundWindow::kLeastPages);
+  exchange.run(100, microseconds(50), true);
+  CHECK(exchange.next() == BackgroundWindow::kBusyPages);
+  exchange.run(100, milliseconds(5), false);  // a slow link
+  CHECK(exchange.next() == BackgroundWindow::kLeastPages);
 }
 
-TEST_CASE("two requests fill the background window") {
-  BackgroundWindow window;
-  window.sent(window.next_request());
-  CHECK(window.next_request() > 0);
-  window.sent(window.next_request());
-  CHECK(window.next_request() == 0);
+TEST_CASE("one background request is on its way while faults come, else two") {
+  Exchange exchange;
+  exchange.window.sent();
+  CHECK(exchange.next() > 0);
+  exchange.window.sent();
+  CHECK(exchange.next() == 0);
+  exchange.window.answered(microseconds(100), exchange.now);
+  CHECK(exchange.next() > 0);
+  exchange.window.fault(exchange.now);
+  CHECK(exchange.next() == 0);
+  exchange.now += 2 * BackgroundWindow::kBusyTime;
+  CHECK(exchange.next() > 0);
 }
 
 TEST_CASE("quantiles are within an eighth of the truth") {
