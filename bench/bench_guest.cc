@@ -7,7 +7,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <filesystem>
 #include <thread>
 
 #include "engine/base/error.h"
@@ -16,11 +15,10 @@
 namespace godwit::bench {
 
 BenchGuest::BenchGuest(const Settings& settings)
-    : settings_(settings),
-      directory_(settings.directory + "/godwit-bench-XXXXXX"),
+    : ScratchDirectory(settings.directory),
+      settings_(settings),
       board_size_(bench::board_size(settings.bytes / kPageSize)) {
   ::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-  if (::mkdtemp(directory_.data()) == nullptr) throw SystemError(errno, "mkdtemp({})", directory_);
   Fd file = open_at(AT_FDCWD, path("board"), O_RDWR | O_CREAT | O_EXCL, 0600);
   check(::fallocate(file.get(), 0, 0, static_cast<off_t>(board_size_)), "fallocate({})", path("board"));
   void* board = ::mmap(nullptr, board_size_, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
@@ -32,8 +30,6 @@ BenchGuest::BenchGuest(const Settings& settings)
 BenchGuest::~BenchGuest() {
   end();
   if (board_ != nullptr) ::munmap(board_, board_size_);
-  std::error_code ignored;
-  std::filesystem::remove_all(directory_, ignored);
 }
 
 void BenchGuest::start() {
@@ -75,16 +71,6 @@ bool BenchGuest::wait_until_done() {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   return true;
-}
-
-std::string BenchGuest::fresh_directory(const std::string& name) {
-  remove(name);
-  std::filesystem::create_directory(path(name));
-  return path(name);
-}
-
-void BenchGuest::remove(const std::string& name) {
-  std::filesystem::remove_all(path(name));
 }
 
 }  // namespace godwit::bench

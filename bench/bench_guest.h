@@ -8,12 +8,13 @@
 #include "bench/guest_board.h"
 #include "bench/measure.h"
 #include "bench/program.h"
+#include "bench/scratch_directory.h"
 
 namespace godwit::bench {
 
-// The guest of a benchmark, with a directory on the settings' tmpfs that goes with it. The calling process
+// The guest of a benchmark, with a directory for its images. The calling process
 // becomes the reaper of what is restored.
-class BenchGuest {
+class BenchGuest : public ScratchDirectory {
  public:
   // Starts it and waits until its memory is filled.
   explicit BenchGuest(const Settings& settings);
@@ -41,14 +42,8 @@ class BenchGuest {
   // False when the guest has died, or after two minutes: a limit that only catches hangs.
   bool wait_until_done();
 
-  std::string path(const std::string& name) const { return directory_ + "/" + name; }
-  // An empty directory of that name; what stood in it is gone.
-  std::string fresh_directory(const std::string& name);
-  void remove(const std::string& name);
-
  private:
   Settings settings_;
-  std::string directory_;
   Board* board_ = nullptr;
   size_t board_size_;
   pid_t pid_ = 0, last_pid_ = 0;

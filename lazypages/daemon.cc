@@ -21,9 +21,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// How long the answer to a fault is looked for without sleeping: a wake-up would cost as much as the round
-// trip itself.
-constexpr std::chrono::microseconds kSpinTime{150};
 // Between two looks whether the tasks still live.
 constexpr std::chrono::milliseconds kTick{1'000};
 constexpr std::chrono::seconds kLongSilence{10};
@@ -56,7 +53,7 @@ class Daemon::Loop {
   void unwatch(int fd) { ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr); }
 
   void step(memory::LazyHandoverListener& listener);
-  int wait_time(Clock::time_point now) const;
+  int wait_time() const;
   void dispatch(uint64_t token, memory::LazyHandoverListener& listener);
   void take_messages();
   void adopt(memory::LazyHandover::Task task);
@@ -89,7 +86,7 @@ class Daemon::Loop {
   bool more_ = false;                        // the link may hold another answer already
   bool retry_ = false;
   bool changed_ = false;  // somebody may have become done
-  Clock::time_point spin_until_{}, next_tick_{}, first_request_{}, last_page_{};
+  Clock::time_point next_tick_{}, first_request_{}, last_page_{};
   bool silence_reported_ = false;
   std::string lost_;  // why the connection was lost
   std::optional<Clock::time_point> lost_at_;
@@ -119,8 +116,7 @@ Outcome Daemon::Loop::serve(memory::LazyHandoverListener& listener) {
 
 void Daemon::Loop::step(memory::LazyHandoverListener& listener) {
   std::array<epoll_event, 64> events;
-  int count =
-      ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), wait_time(Clock::now()));
+  int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), wait_time());
   if (count < 0 && errno != EINTR) throw SystemError(errno, "epoll_wait");
   for (const epoll_event& event : std::span(events).first(static_cast<size_t>(std::max(count, 0)))) {
     dispatch(event.data.u64, listener);
@@ -131,8 +127,8 @@ void Daemon::Loop::step(memory::LazyHandoverListener& listener) {
   if (auto now = Clock::now(); now >= next_tick_) tick(now);
 }
 
-int Daemon::Loop::wait_time(Clock::time_point now) const {
-  if (more_ || (link_ && link_->wanted() > 0 && now < spin_until_)) return 0;
+int Daemon::Loop::wait_time() const {
+  if (more_) return 0;
   return retry_ ? 1 : static_cast<int>(kTick.count());
 }
 
@@ -223,7 +219,6 @@ void Daemon::Loop::serve_events(LazyTask& task) {
   auto events = task.read_events(next_id_, outcome_.statistics);
   for (auto& child : events.children) guard(family, std::move(child));
   for (uint64_t address : events.faults) family.fault(task, address, outcome_.statistics);
-  if (!events.faults.empty()) spin_until_ = Clock::now() + kSpinTime;
   retry_ = retry_ || family.has_to_retry();
   changed_ = changed_ || task.is_done();
 }

@@ -33,7 +33,7 @@ struct RunOptions {
   bool json = false;
   std::string work_dir = "/var/lib/godwit/source";
   std::chrono::seconds timeout{30};  // for the freeze, and for each answer of the agent
-  int verbosity = 1;
+  int verbosity = 2;
 };
 
 // How `migrate run` ends.

@@ -56,8 +56,7 @@ Cgroup Cgroup::create_child(const std::string& name) const {
   return Cgroup(path_ + "/" + name);
 }
 
-std::optional<Cgroup> Cgroup::open_child_if_exists(const std::string& name) const {
-  if (::faccessat(directory_.get(), name.c_str(), F_OK, 0) != 0) return std::nullopt;
+Cgroup Cgroup::open_child(const std::string& name) const {
   return Cgroup(path_ + "/" + name);
 }
 

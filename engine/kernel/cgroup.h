@@ -17,9 +17,9 @@ class Cgroup {
   // The cgroup of this process; empty when no cgroup2 file system is mounted, or only read-only.
   static std::optional<Cgroup> of_self_if_available();
 
-  // Makes a child cgroup of this name. Throws SystemError.
+  // Makes a child cgroup of this name, or opens one that is there. Both throw SystemError.
   Cgroup create_child(const std::string& name) const;
-  std::optional<Cgroup> open_child_if_exists(const std::string& name) const;
+  Cgroup open_child(const std::string& name) const;
 
   // Moves a whole process, whichever thread `pid` names.
   void add(pid_t pid) const;

@@ -37,10 +37,20 @@ bool is_kernels(const pb::vma_entry& vma) {
   return has_status(vma, kVmaVdso | kVmaVvar | kVmaVsyscall);
 }
 
-// Protection while the area is filled.
-int filling_protection(const pb::vma_entry& vma) {
+bool holds_pages(const pb::vma_entry& vma, const images::PagemapChain& pages) {
+  auto ends_before = [](const images::PageSegment& segment, uint64_t address) {
+    return segment.address + segment.pages * kPageSize <= address;
+  };
+  const auto& segments = pages.segments();
+  auto at = std::lower_bound(segments.begin(), segments.end(), vma.start(), ends_before);
+  return at != segments.end() && at->address < vma.end();
+}
+
+// Protection while the area is filled. One that is not written to is never writable: the kernel would charge
+// it for good (VM_ACCOUNT), refuse large reservations, and merge neighbours that were apart.
+int filling_protection(const pb::vma_entry& vma, const images::PagemapChain& pages) {
   int wanted = static_cast<int>(vma.prot());
-  return has_private_pages(vma) ? wanted | PROT_READ | PROT_WRITE : wanted;
+  return has_private_pages(vma) && holds_pages(vma, pages) ? wanted | PROT_READ | PROT_WRITE : wanted;
 }
 
 // Whether this kernel's vdso is, byte for byte, the one the task was dumped with.
@@ -99,17 +109,19 @@ void advise(const pb::vma_entry& vma, Batch& batch) {
   }
 }
 
-void map_area(const pb::vma_entry& vma, files::FileOpener& files, BatchList& list) {
+void map_area(const pb::vma_entry& vma, const images::PagemapChain& pages, files::FileOpener& files,
+              BatchList& list) {
+  int protection = filling_protection(vma, pages);
   Batch& batch = list.next();
   uint32_t flags = vma.flags() & (MAP_SHARED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_NORESERVE);
   flags |= MAP_FIXED_NOREPLACE;
   uint64_t size = vma.end() - vma.start();
   if (has_status(vma, kVmaFilePrivate | kVmaFileShared)) {
     auto fd = files.add_get(batch, list.coordinator(), static_cast<uint32_t>(vma.shmid()));
-    batch.call(SYS_mmap, {vma.start(), size, filling_protection(vma), flags, fd, vma.pgoff()});
+    batch.call(SYS_mmap, {vma.start(), size, protection, flags, fd, vma.pgoff()});
     batch.call(SYS_close, {fd});
   } else {
-    batch.call(SYS_mmap, {vma.start(), size, filling_protection(vma), flags | MAP_ANONYMOUS, -1, 0});
+    batch.call(SYS_mmap, {vma.start(), size, protection, flags | MAP_ANONYMOUS, -1, 0});
   }
   if (vma.has_madv()) advise(vma, batch);
 }
@@ -206,12 +218,13 @@ std::vector<Batch> clear_seed(const pb::mm_entry& mm, const std::vector<kernel::
   return batches;
 }
 
-std::vector<Batch> map_areas(const pb::mm_entry& mm, files::FileOpener& files) {
+std::vector<Batch> map_areas(const pb::mm_entry& mm, const images::PagemapChain& pages,
+                             files::FileOpener& files) {
   BatchList list;
   // Inherited from us otherwise; it decides what the filling allocates.
   list.next().call(SYS_prctl, {PR_SET_THP_DISABLE, mm.thp_disabled() ? 1 : 0, 0, 0, 0});
   for (const auto& vma : mm.vmas()) {
-    if (!is_kernels(vma)) map_area(vma, files, list);
+    if (!is_kernels(vma)) map_area(vma, pages, files, list);
   }
   return list.take();
 }
@@ -266,12 +279,13 @@ std::vector<FillBatch> fill_pages(const pb::mm_entry& mm, const images::PagemapC
   return fills;
 }
 
-std::vector<Batch> finish_address_space(const pb::mm_entry& mm, files::FileOpener& files) {
+std::vector<Batch> finish_address_space(const pb::mm_entry& mm, const images::PagemapChain& pages,
+                                        files::FileOpener& files) {
   BatchList list;
   for (const auto& vma : mm.vmas()) {
     if (is_kernels(vma)) continue;
     uint64_t size = vma.end() - vma.start();
-    if (filling_protection(vma) != static_cast<int>(vma.prot())) {
+    if (filling_protection(vma, pages) != static_cast<int>(vma.prot())) {
       list.next().call(SYS_mprotect, {vma.start(), size, vma.prot()});
     }
     if ((vma.flags() & MAP_LOCKED) != 0) list.next().call(SYS_mlock, {vma.start(), size});

@@ -30,7 +30,8 @@ inline constexpr uint64_t kVdsoParkingBytes = 64 * 4096;
 std::vector<tracee::Batch> clear_seed(const pb::mm_entry& mm, const std::vector<kernel::MapsEntry>& seed,
                                       uint64_t scratch, uint64_t scratch_size, uint64_t parking);
 // The areas, still writable where pages will be filled in, with their advice.
-std::vector<tracee::Batch> map_areas(const pb::mm_entry& mm, files::FileOpener& files);
+std::vector<tracee::Batch> map_areas(const pb::mm_entry& mm, const images::PagemapChain& pages,
+                                     files::FileOpener& files);
 
 // A read of pages into place, and how many bytes it must give.
 struct FillBatch {
@@ -43,6 +44,7 @@ struct FillBatch {
 std::vector<FillBatch> fill_pages(const pb::mm_entry& mm, const images::PagemapChain& pages);
 
 // The final protections and locks, and the fields of the mm (program, arguments, heap).
-std::vector<tracee::Batch> finish_address_space(const pb::mm_entry& mm, files::FileOpener& files);
+std::vector<tracee::Batch> finish_address_space(const pb::mm_entry& mm, const images::PagemapChain& pages,
+                                                files::FileOpener& files);
 
 }  // namespace godwit::memory

@@ -17,7 +17,7 @@ namespace godwit::restore {
 namespace {
 
 // The watcher's answers, a byte each.
-enum Answer : uint8_t { kReady, kReleased };
+enum Answer : uint8_t { kHasCgroup, kHasNoCgroup, kReleased };
 
 // What travels to the watcher: a process to hold, or the release.
 struct Message {
@@ -84,7 +84,7 @@ void watch(int commands, int answers, const std::optional<kernel::Cgroup>& home,
   Message message;
   // The restore may be dead already: then the end of its pipe says so.
   try {
-    answer(answers, kReady);
+    answer(answers, cgroup ? kHasCgroup : kHasNoCgroup);
   } catch (const SystemError& error) {
     if (error.code() != EPIPE) throw;
   }
@@ -132,7 +132,7 @@ Gate::Gate() : home_(kernel::Cgroup::of_self_if_available()) {
     end_watcher();
     throw Error("the restore's watcher ended before the restore began");
   }
-  if (home_) cgroup_ = home_->open_child_if_exists(name);
+  if (ready == static_cast<std::byte>(kHasCgroup)) cgroup_ = home_->open_child(name);
 }
 
 Gate::~Gate() {

@@ -145,13 +145,17 @@ void TreeBuilder::build_memory() {
                                               scratch_size_, parking);
                   }),
                   "clearing the seed");
-  run_in_parallel(
-      tasks_, for_each_task([&](LiveTask& task) { return memory::map_areas(task.image->mm, *plan_.files); }),
-      "mapping memory");
+  auto pages_of = [&](const LiveTask& task) -> const images::PagemapChain& {
+    return plan_.pages[static_cast<size_t>(&task - tasks_.data())];
+  };
+  run_in_parallel(tasks_, for_each_task([&](LiveTask& task) {
+                    return memory::map_areas(task.image->mm, pages_of(task), *plan_.files);
+                  }),
+                  "mapping memory");
   fault_point("restore-mapped");
   fill_memory();
   run_in_parallel(tasks_, for_each_task([&](LiveTask& task) {
-                    return memory::finish_address_space(task.image->mm, *plan_.files);
+                    return memory::finish_address_space(task.image->mm, pages_of(task), *plan_.files);
                   }),
                   "finishing memory");
 }

@@ -12,12 +12,9 @@ download() { timeout 240 apt-get download -qq -o APT::Sandbox::User=root "${pack
 download || { timeout 120 apt-get update -qq || true; download; } ||
   { echo "skipped: Debian's criu cannot be had: apt-get download ${packages[*]}"; exit 77; }
 for package in ./*.deb; do dpkg -x "$package" . && rm "$package"; done
-for program in criu crit; do
-  cat >"$program" <<EOF
+cat >criu <<EOF
 #!/bin/sh
-export LD_LIBRARY_PATH=$PWD/usr/lib/x86_64-linux-gnu:$PWD/lib/x86_64-linux-gnu PYTHONPATH=$PWD/usr/lib/python3/dist-packages
-exec $PWD/usr/\$([ $program = criu ] && echo sbin || echo bin)/$program "\$@"
+LD_LIBRARY_PATH=$PWD/usr/lib/x86_64-linux-gnu:$PWD/lib/x86_64-linux-gnu exec $PWD/usr/sbin/criu "\$@"
 EOF
-  chmod +x "$program"
-done
+chmod +x criu
 touch .complete

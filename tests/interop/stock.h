@@ -23,9 +23,8 @@ void restore_with(const std::string& program, Guest& guest, const std::vector<st
 // Waits until the tree that had these pids is gone.
 void wait_until_gone(const std::vector<pid_t>& tree);
 
-// The guest's failures without those that stock 3.17.1 causes at either end of a move (it neither writes nor
-// reads what they are about; the test runs stock against itself to hold it to that).
-std::string failures_of_ours(const Guest& guest);
+// The guest's failures after a move with stock 3.17.1 at one end, without those that are stock's.
+std::string failures_of_ours(const Guest& guest, const std::string& restorer);
 
 // Waits until somebody listens on a TCP port of this network; asks the kernel, because a server of one
 // connection must not be asked. Throws std::runtime_error after ten seconds.

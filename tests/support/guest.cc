@@ -51,6 +51,10 @@ bool Guest::goes_on(unsigned long more) const {
   return eventually([&] { return rounds() > before + more; });
 }
 
+void Guest::ask_for_connections() {
+  std::ofstream request(report_ + ".connect");
+}
+
 void Guest::dump(const std::vector<std::string>& options) {
   std::vector<std::string> words{"dump", "-t",      std::to_string(pid_), "-D", directory(), "-v4",
                                  "-o",   "dump.log"};
@@ -71,6 +75,7 @@ void Guest::dump(const std::vector<std::string>& options) {
 void Guest::restore(const std::vector<std::string>& options) {
   std::vector<std::string> words{"restore", "-D", directory(), "-d", "-v4", "-o", "restore.log"};
   words.insert(words.end(), options.begin(), options.end());
+  ask_for_connections();
   Outcome outcome = criu(words);
   if (outcome.status != 0) throw std::runtime_error("criu restore: " + outcome.output);
 }

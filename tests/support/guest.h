@@ -30,6 +30,9 @@ class Guest {
   // Waits until it has made more rounds than it has now; false when it stands still for ten seconds.
   bool goes_on(unsigned long rounds = 3) const;
 
+  // Has the guest "files" connect to its own listening sockets in its next round. restore() does it too.
+  void ask_for_connections();
+
   // criu dump of the guest into directory(), which must succeed and leave no process; throws with criu's
   // words.
   void dump(const std::vector<std::string>& options = {});
