@@ -59,6 +59,7 @@ class Daemon::Loop {
   void adopt(memory::LazyHandover::Task task);
   void guard(PageFamily& family, std::unique_ptr<LazyTask> task);
   void restore_finished();
+  void identify(uint64_t pid, LazyTask& task);
   void serve_events(LazyTask& task);
 
   void exchange_pages();
@@ -82,6 +83,7 @@ class Daemon::Loop {
   bool stop_ = false;
   std::map<uint64_t, PageFamily> families_;  // by the pid of the image
   std::map<uint32_t, Member> members_;       // by id
+  std::map<uint64_t, uint64_t> held_pages_;  // by pid: LazyImage::held_page
   uint32_t next_id_ = kFirstTask;            // ids are tokens too
   bool more_ = false;                        // the link may hold another answer already
   bool retry_ = false;
@@ -177,14 +179,16 @@ void Daemon::Loop::take_messages() {
 void Daemon::Loop::adopt(memory::LazyHandover::Task task) {
   ErrorContext context{"pid {}", task.pid};
   auto pid = static_cast<uint64_t>(task.pid);
-  MissingPages missing = missing_pages_of(settings_.images, pid);
-  log::info("pid {}: {} pages are to come", pid, missing.pages());
-  if (!link_ && !missing.empty())
-    throw Error("{} pages are in no image: --page-server is needed", missing.pages());
+  LazyImage image = read_lazy_image(settings_.images, pid);
+  log::info("pid {}: {} pages are to come", pid, image.missing.pages());
+  if (!link_ && !image.missing.empty()) {
+    throw Error("{} pages are in no image: --page-server is needed", image.missing.pages());
+  }
+  if (image.held_page) held_pages_.emplace(pid, *image.held_page);
   auto [at, is_new] = families_.try_emplace(pid, pid);
   if (!is_new) throw FormatError("the restore handed it over twice");
   guard(at->second, std::make_unique<LazyTask>(next_id_++, kernel::Userfaultfd(std::move(task.userfaultfd)),
-                                               std::move(missing)));
+                                               std::move(image.missing)));
 }
 
 void Daemon::Loop::guard(PageFamily& family, std::unique_ptr<LazyTask> task) {
@@ -202,15 +206,23 @@ void Daemon::Loop::restore_finished() {
   for (auto& [pid, family] : families_) {
     for (const auto& task : family.tasks()) {
       if (task->is_done()) continue;
-      Fd process = find_process(static_cast<pid_t>(pid), task->missing());
-      if (process) {
-        settings_.guardian.identify(task->id(), process.get());
-        members_.at(task->id()).known = true;
-      } else if (!task->has_ended()) {
-        log::warning("pid {}: its process was not found, so it cannot be killed if its pages do not come",
-                     pid);
-      }
+      identify(pid, *task);
     }
+  }
+}
+
+void Daemon::Loop::identify(uint64_t pid, LazyTask& task) {
+  ErrorContext context{"pid {}", pid};
+  TaskProcess process = find_process(static_cast<pid_t>(pid), task.missing());
+  if (!process.pidfd) {
+    if (task.has_ended()) return;
+    log::warning("pid {}: its process was not found, so it cannot be killed if its pages do not come", pid);
+    return;
+  }
+  settings_.guardian.identify(task.id(), process.pidfd.get());
+  members_.at(task.id()).known = true;
+  if (auto held = held_pages_.find(pid); held != held_pages_.end() && !has_page(process, held->second)) {
+    throw Error("the restore has left out pages that the images hold: only a restore of this program fits");
   }
 }
 

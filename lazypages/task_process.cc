@@ -11,7 +11,10 @@
 #include <cstring>
 #include <memory>
 
+#include "engine/base/bytes.h"
 #include "engine/base/error.h"
+#include "engine/base/units.h"
+#include "engine/kernel/kernel_constants.h"
 #include "engine/kernel/proc_maps.h"
 #include "engine/kernel/proc_task.h"
 
@@ -40,10 +43,10 @@ Fd open_if_it_waits(pid_t process, uint64_t address) try {
 
 }  // namespace
 
-Fd find_process(pid_t pid, const MissingPages& missing) {
+TaskProcess find_process(pid_t pid, const MissingPages& missing) {
   auto run = missing.next(0);
-  if (!run) return Fd();
-  if (Fd found = open_if_it_waits(pid, run->address)) return found;
+  if (!run) return {};
+  if (Fd found = open_if_it_waits(pid, run->address)) return {pid, std::move(found)};
   std::unique_ptr<DIR, int (*)(DIR*)> proc(::opendir("/proc"), ::closedir);
   while (const dirent* entry = proc ? ::readdir(proc.get()) : nullptr) {
     pid_t process = 0;
@@ -51,9 +54,17 @@ Fd find_process(pid_t pid, const MissingPages& missing) {
     if (auto parsed = std::from_chars(entry->d_name, end, process); parsed.ptr != end) continue;
     auto status = kernel::read_task_status_if_alive(process, process);
     if (!status || status->namespace_pids.empty() || status->namespace_pids.back() != pid) continue;
-    if (Fd found = open_if_it_waits(process, run->address)) return found;
+    if (Fd found = open_if_it_waits(process, run->address)) return {process, std::move(found)};
   }
-  return Fd();
+  return {};
+}
+
+bool has_page(const TaskProcess& process, uint64_t address) {
+  Fd pagemap = open_at(AT_FDCWD, fmt::format("/proc/{}/pagemap", process.pid), O_RDONLY);
+  uint64_t entry = 0;
+  pread_exactly(pagemap.get(), writable_bytes_of(entry),
+                static_cast<off_t>(address / kPageSize * sizeof entry), "pagemap");
+  return (entry & (PAGEMAP_ENTRY_PRESENT | PAGEMAP_ENTRY_SWAPPED)) != 0;
 }
 
 }  // namespace godwit::lazypages

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 #include <random>
 #include <string>
@@ -64,10 +65,17 @@ inline std::vector<uint64_t> shuffled(uint64_t first, uint64_t count, unsigned s
   return numbers;
 }
 
-inline void write_images(const std::string& path, pid_t pid, uint64_t lazy_pages, uint64_t area_pages) {
+// The first `lazy_pages` of an area at kArena are missing, the `held` behind them stand in the images.
+inline void write_images(const std::string& path, pid_t pid, uint64_t lazy_pages, uint64_t area_pages,
+                         uint64_t held = 0) {
   auto directory = images::ImageDirectory::open(path);
   auto id = static_cast<uint64_t>(pid);
-  directory.create_raw(images::Kind::kPages, 1);
+  Fd pages = directory.create_raw(images::Kind::kPages, 1);
+  for (uint64_t i = 0; i < held; ++i) {
+    std::array<std::byte, kPageSize> contents;
+    fill_page(page(lazy_pages + i), contents.data());
+    write_all(pages.get(), contents, "pages");
+  }
   auto pagemap = directory.create(images::Kind::kPagemap, id);
   pb::pagemap_head head;
   head.set_pages_id(1);
@@ -78,6 +86,13 @@ inline void write_images(const std::string& path, pid_t pid, uint64_t lazy_pages
   entry.set_nr_pages(lazy_pages);
   entry.set_flags(2);  // PE_LAZY
   pagemap.write(entry);
+  if (held > 0) {
+    entry.set_vaddr(page(lazy_pages));
+    entry.set_compat_nr_pages(static_cast<uint32_t>(held));
+    entry.set_nr_pages(held);
+    entry.set_flags(6);  // PE_LAZY | PE_PRESENT
+    pagemap.write(entry);
+  }
   pagemap.finish();
   pb::mm_entry mm;
   uint32_t next = 0;
@@ -88,12 +103,16 @@ inline void write_images(const std::string& path, pid_t pid, uint64_t lazy_pages
   godwit::test::fill_message(vma, unused);
   vma.set_start(kArena);
   vma.set_end(page(area_pages));
+  vma.set_flags(MAP_PRIVATE | MAP_ANONYMOUS);
+  vma.set_status(1 | 0x200);  // regular, anonymous private
   directory.write_one(images::Kind::kMm, id, mm);
 }
 
 // In the guest: the first `lazy` of `area` pages at kArena have yet to come; the others are in no image.
-// Returns when the daemon was told.
-inline void hand_over(const std::string& directory, uint64_t lazy, uint64_t area) {
+// `held` pages behind the lazy ones stand in the images; a stock restore would not fill them. Returns when
+// the daemon was told.
+inline void hand_over(const std::string& directory, uint64_t lazy, uint64_t area, uint64_t held = 0,
+                      bool fill_held = true) {
   auto* where = reinterpret_cast<void*>(kArena);
   check(::mmap(where, area * kPageSize, PROT_READ | PROT_WRITE,
                MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE, -1, 0) == where
@@ -101,10 +120,13 @@ inline void hand_over(const std::string& directory, uint64_t lazy, uint64_t area
             : -1,
         "mmap of the arena");
   ::madvise(where, area * kPageSize, MADV_NOHUGEPAGE);
+  for (uint64_t i = lazy; fill_held && i < lazy + held; ++i) {
+    fill_page(page(i), reinterpret_cast<std::byte*>(page(i)));
+  }
   auto userfaults = kernel::Userfaultfd::create(UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP |
                                                 UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP);
   userfaults.register_missing(kArena, area * kPageSize);
-  write_images(directory, ::getpid(), lazy, area);
+  write_images(directory, ::getpid(), lazy, area, held);
   auto client = memory::LazyHandoverClient::connect(directory);
   client.send(::getpid(), Fd(check(::fcntl(userfaults.fd(), F_DUPFD_CLOEXEC, 3), "dup")));
   client.finish();

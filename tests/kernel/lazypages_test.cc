@@ -488,6 +488,31 @@ TEST_CASE("a restore that ends too early fails the daemon") {
   CHECK_THROWS_WITH_AS(bench.serve(), doctest::Contains("the restore failed"), Error);
 }
 
+TEST_CASE("a restore that leaves pages of the images to the daemon is refused, as they would be zeros") {
+  for (bool filled : {true, false}) {
+    Bench bench;
+    Child child([&] {
+      ::syscall(SYS_close_range, 3, ~0u, 0);
+      hand_over(bench.directory(), kLazy, kArea, 8, filled);
+      if (!filled) ::pause();
+      try {
+        expect_pages(shuffled(0, kLazy + 8));
+      } catch (const Error&) {
+        ::_exit(1);
+      }
+    });
+    bench.serve_honestly();
+    if (filled) {
+      CHECK(bench.serve().complete);
+      CHECK(child.wait() == 0);
+      continue;
+    }
+    CHECK_THROWS_WITH_AS(bench.serve(), doctest::Contains("left out pages"), Error);
+    bench.end_daemon();
+    CHECK(WIFSIGNALED(child.wait()));
+  }
+}
+
 TEST_CASE("the socket in the work directory") {
   godwit::test::TemporaryDirectory directory;
   auto connect = [&] { return memory::LazyHandoverClient::connect(directory.path()); };
