@@ -1,5 +1,7 @@
 #include "bench/measure.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -7,6 +9,7 @@
 #include <string_view>
 
 #include "engine/base/error.h"
+#include "engine/base/mapping.h"
 #include "engine/base/units.h"
 
 namespace godwit::bench {
@@ -89,12 +92,20 @@ double percentile(const std::vector<double>& sorted, double part) {
   return sorted[std::clamp<size_t>(rank, 1, sorted.size()) - 1];
 }
 
+void warm_memory(size_t bytes) {
+  auto memory = Mapping::anonymous(bytes);
+  check(::madvise(memory.data(), bytes, MADV_NOHUGEPAGE), "madvise(MADV_NOHUGEPAGE)");
+  for (size_t at = 0; at < bytes; at += kPageSize) memory.data()[at] = std::byte{1};
+}
+
 std::vector<Round> measure(const Settings& settings, const std::function<double()>& raw,
                            const std::function<double()>& ours) {
   std::vector<Round> rounds;
   for (int i = 0; i <= settings.rounds; ++i) {
     Round round;
+    warm_memory(settings.bytes + settings.bytes / 4);
     round.raw = raw();
+    warm_memory(settings.bytes + settings.bytes / 4);
     round.ours = ours();
     round.value = round.ours / round.raw;
     if (i > 0) rounds.push_back(round);

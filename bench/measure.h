@@ -47,7 +47,13 @@ Spread spread(std::vector<double> values);
 // The value below which `part` (0..1) of the sorted values lie; 0 when there are none.
 double percentile(const std::vector<double>& sorted, double part);
 
-// Runs the warm-up and the rounds; `raw` and `ours` return the numbers of one round.
+// Touches as much new memory and gives it back, so that what is measured next gets pages that the machine's
+// host has backed: a virtual machine may hand freed memory back to its host (free page reporting), and the
+// first touch afterwards costs many times what the kernel's own work does.
+void warm_memory(size_t bytes);
+
+// Runs the warm-up and the rounds; `raw` and `ours` return the numbers of one round. Memory is warm before
+// each.
 std::vector<Round> measure(const Settings& settings, const std::function<double()>& raw,
                            const std::function<double()>& ours);
 

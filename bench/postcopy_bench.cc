@@ -94,6 +94,7 @@ void postcopy_bench(const Settings& settings) {
   std::vector<Round> p50, p99, last_page;
   std::vector<double> parts;
   for (int i = 0; i <= settings.rounds; ++i) {
+    warm_memory(2 * settings.bytes);
     Waits raw = raw_waits();
     Move move = move_guest(settings);
     if (i == 0) continue;

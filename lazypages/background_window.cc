@@ -5,8 +5,14 @@
 namespace godwit::lazypages {
 
 uint64_t BackgroundWindow::next_request(Clock::time_point now) const {
-  if (in_flight_ >= (is_busy(now) ? 1 : 2)) return 0;
-  return is_busy(now) ? std::min(pages_, kBusyPages) : pages_;
+  if (!is_busy(now)) return in_flight_ < 2 ? pages_ : 0;
+  bool may_send = in_flight_ == 0 && (faults_since_ >= kFaultsBetween || now - last_fault_ >= kPause);
+  return may_send ? std::min(pages_, kBusyPages) : 0;
+}
+
+void BackgroundWindow::sent() {
+  ++in_flight_;
+  faults_since_ = 0;
 }
 
 void BackgroundWindow::answered(Duration took, Clock::time_point now) {
@@ -25,6 +31,7 @@ void BackgroundWindow::answered(Duration took, Clock::time_point now) {
 
 void BackgroundWindow::fault(Clock::time_point now) {
   pages_ = std::min(pages_, kBusyPages);
+  ++faults_since_;
   last_fault_ = now;
 }
 

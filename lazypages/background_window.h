@@ -22,10 +22,17 @@ class BackgroundWindow {
   // How long after a fault the next one is expected.
   static constexpr Duration kBusyTime = std::chrono::milliseconds(20);
 
+  // While faults come thick and fast, so many of them go by between two requests, so that most faults meet
+  // none on their way. After a pause they are taken to have stopped.
+  static constexpr unsigned kFaultsBetween = 3;
+  static constexpr Duration kPause = std::chrono::microseconds(300);
+
   // The size of the next request in pages; 0: not now. While faults come, one is on its way at a time; else
   // two, so that the source works on one while we place the other.
   uint64_t next_request(Clock::time_point now) const;
-  void sent() { ++in_flight_; }
+  // Whether that is 0 only until the faults pause.
+  bool waits_for_pause(Clock::time_point now) const { return in_flight_ == 0 && next_request(now) == 0; }
+  void sent();
   // A request of sent() was answered `took` after it was sent.
   void answered(Duration took, Clock::time_point now);
   // A fault was asked for.
@@ -39,6 +46,7 @@ class BackgroundWindow {
 
   uint64_t pages_ = kBusyPages;
   unsigned in_flight_ = 0;
+  unsigned faults_since_ = 0;  // the last request
   Duration round_trip_ = std::chrono::microseconds(100);
   Clock::time_point last_fault_{};
 };

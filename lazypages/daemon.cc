@@ -22,7 +22,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 // Between two looks whether the tasks still live.
-constexpr std::chrono::milliseconds kTick{1'000};
+constexpr std::chrono::seconds kTick{1};
 constexpr std::chrono::seconds kLongSilence{10};
 
 // What an epoll event is about: one of these, or a task by its id.
@@ -53,7 +53,7 @@ class Daemon::Loop {
   void unwatch(int fd) { ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr); }
 
   void step(memory::LazyHandoverListener& listener);
-  int wait_time() const;
+  timespec wait_time() const;
   void dispatch(uint64_t token, memory::LazyHandoverListener& listener);
   void take_messages();
   void adopt(memory::LazyHandover::Task task);
@@ -118,7 +118,8 @@ Outcome Daemon::Loop::serve(memory::LazyHandoverListener& listener) {
 
 void Daemon::Loop::step(memory::LazyHandoverListener& listener) {
   std::array<epoll_event, 64> events;
-  int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), wait_time());
+  timespec wait = wait_time();
+  int count = ::epoll_pwait2(epoll_.get(), events.data(), static_cast<int>(events.size()), &wait, nullptr);
   if (count < 0 && errno != EINTR) throw SystemError(errno, "epoll_wait");
   for (const epoll_event& event : std::span(events).first(static_cast<size_t>(std::max(count, 0)))) {
     dispatch(event.data.u64, listener);
@@ -129,9 +130,13 @@ void Daemon::Loop::step(memory::LazyHandoverListener& listener) {
   if (auto now = Clock::now(); now >= next_tick_) tick(now);
 }
 
-int Daemon::Loop::wait_time() const {
-  if (more_) return 0;
-  return retry_ ? 1 : static_cast<int>(kTick.count());
+timespec Daemon::Loop::wait_time() const {
+  if (more_) return {0, 0};
+  // Soon again: for what a changing address space held up, and for the background once the faults pause.
+  if (retry_ || (link_ && link_->waits_for_pause())) {
+    return {0, std::chrono::nanoseconds(BackgroundWindow::kPause).count()};
+  }
+  return {std::chrono::seconds(kTick).count(), 0};
 }
 
 void Daemon::Loop::dispatch(uint64_t token, memory::LazyHandoverListener& listener) {

@@ -18,6 +18,7 @@
 #include <memory>
 #include <vector>
 
+#include "engine/base/cleanup.h"
 #include "engine/base/error.h"
 #include "engine/base/log.h"
 #include "engine/kernel/userfaultfd.h"
@@ -26,6 +27,8 @@ namespace godwit::lazypages {
 namespace {
 
 enum What : uint32_t { kHold, kIdentify, kRelease, kFinish, kGiveUp };
+
+constexpr std::array<int, 4> kNotForUs{SIGINT, SIGTERM, SIGHUP, SIGPIPE};
 
 struct Order {
   uint32_t what = 0;
@@ -138,7 +141,7 @@ class Watch {
 [[noreturn]] void be_guardian(Fd channel, Fd daemon, bool detached) {
   try {
     ::setsid();
-    for (int signal : {SIGINT, SIGTERM, SIGHUP, SIGPIPE}) ::signal(signal, SIG_IGN);
+    for (int signal : kNotForUs) ::signal(signal, SIG_IGN);
     ::prctl(PR_SET_NAME, "criu-guardian");
     if (::chdir("/") != 0) ::_exit(1);
     close_pipes_and_sockets(channel.get());
@@ -159,6 +162,12 @@ class Watch {
 Guardian Guardian::start(bool detached) {
   SocketPair channel = SocketPair::create(SOCK_SEQPACKET);
   Fd daemon(check(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)), "pidfd_open"));
+  // Until it ignores them, so that none of them ends it at its birth.
+  sigset_t blocked, before;
+  sigemptyset(&blocked);
+  for (int signal : kNotForUs) sigaddset(&blocked, signal);
+  check(::sigprocmask(SIG_BLOCK, &blocked, &before), "sigprocmask");
+  Cleanup unblock([&] { ::sigprocmask(SIG_SETMASK, &before, nullptr); });
   pid_t pid = check(::fork(), "fork");
   if (pid == 0) {
     channel.first.reset();

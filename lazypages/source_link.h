@@ -23,6 +23,9 @@ class SourceLink {
   // How many pages that nobody waits for may be requested now; 0: none.
   uint64_t background_pages() const { return window_.next_request(Clock::now()); }
 
+  // Whether some may be requested after BackgroundWindow::kPause.
+  bool waits_for_pause() const { return window_.waits_for_pause(Clock::now()); }
+
   struct Arrival {
     uint64_t pid = 0;
     kinds::PageRange asked, came;      // it starts where asked starts and may end earlier

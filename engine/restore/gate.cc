@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <random>
 #include <vector>
 
 #include "engine/base/error.h"
@@ -106,7 +107,8 @@ void send(int fd, Message message) {
 }  // namespace
 
 Gate::Gate() : home_(kernel::Cgroup::of_self_if_available()) {
-  std::string name = fmt::format("godwit-restore-{}", ::getpid());
+  // Unique beyond our pid, which restores in other pid namespaces may have too.
+  std::string name = fmt::format("godwit-restore-{}-{:08x}", ::getpid(), std::random_device{}());
   Pipe commands = Pipe::create(), answers = Pipe::create();
   watcher_ = check(::fork(), "fork");
   if (watcher_ == 0) {

@@ -272,7 +272,16 @@ void TreeBuilder::end_zombie(LiveTask& zombie) {
   zombie.threads.clear();
 }
 
+// The leaders come last, when the other threads rest: setting an action makes the kernel drop signals that
+// any thread of the process has pending, the one that ends a batch too; and a thread's new credentials make
+// all of the process undumpable, which the leader's last call mends.
 void TreeBuilder::restore_state() {
+  restore_state_of([](size_t thread) { return thread != 0; });
+  restore_state_of([](size_t thread) { return thread == 0; });
+  fault_point("restore-state");
+}
+
+void TreeBuilder::restore_state_of(const std::function<bool(size_t thread)>& wanted) {
   struct Running {
     LiveTask* task;
     tracee::Tracee* thread;
@@ -280,6 +289,7 @@ void TreeBuilder::restore_state() {
   std::vector<Running> running;
   for (auto& task : tasks_) {
     for (size_t i = 0; i < task.threads.size(); ++i) {
+      if (!wanted(i)) continue;
       const auto& image = task.image->threads[i];
       task.threads[i].suspend_seccomp();
       Batch batch;
@@ -294,7 +304,6 @@ void TreeBuilder::restore_state() {
   }
   for (auto& [task, thread] : running)
     task->caller->finish(*thread).check_all("restoring the state of a thread");
-  fault_point("restore-state");
 }
 
 void TreeBuilder::set_registers() {

@@ -38,6 +38,7 @@ class TreeBuilder {
   void place_scratch(const std::vector<kernel::MapsEntry>& seed);
   void fork_task(size_t index);
   void fill_memory();
+  void restore_state_of(const std::function<bool(size_t thread)>& wanted);
   void fork_threads(LiveTask& task);
   void end_zombie(LiveTask& zombie);
   std::vector<std::vector<tracee::Batch>> for_each_task(

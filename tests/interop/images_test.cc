@@ -27,7 +27,7 @@ void moves(const std::string& dumper, const std::string& restorer) {
 
 // Two pre-dumps and a dump by one, the restore by the other.
 void moves_by_a_chain(const std::string& dumper, const std::string& restorer) {
-  Guest guest("counter", {"3", "16"});
+  Guest guest("counter", {"3", "6"});
   std::string pid = std::to_string(guest.pid());
   run_well(dumper, {"pre-dump", "-t", pid, "-D", guest.directory("pre1")});
   run_well(dumper, {"pre-dump", "-t", pid, "--track-mem", "--prev-images-dir", "../pre1", "-D",

@@ -57,7 +57,7 @@ void ships(const std::string& dumper, const std::string& server_program, const W
   Guest guest("counter", {"2", "8"});
   Server server(server_program, guest.directory("pages"), both_options);
   dump_with(dumper, guest, Words{"--page-server"} + kPlace + dump_options + both_options);
-  CHECK_FALSE(fs::exists(guest.directory() + "/pages-1.img"));
+  CHECK(bytes_of_pages(guest.directory()) == 0);
   server.hand_over(guest.directory());
   restore_with(kOurs, guest);
   CHECK(guest.failures() == "");
@@ -96,6 +96,33 @@ TEST_CASE("our dump that finds the layout by itself, stock page server") {
 TEST_CASE("our dump in the short layout, stock page server, TLS") {
   TlsFiles tls;
   ships(kOurs, kStock, {"--ps-layout", "short"}, tls.options());
+}
+// The server looks for the parent's pages in its own directory, and is asked whether it has them.
+void ships_a_chain(const std::string& dumper, const std::string& server_program, const Words& options = {}) {
+  Guest guest("counter", {"2", "4"});
+  std::string pid = std::to_string(guest.pid());
+  Words place = Words{"--page-server"} + kPlace + options;
+  std::string pre = guest.directory("pre1"), pages = guest.directory("pages1");
+  {
+    Server server(server_program, pages, {});
+    run_well(dumper, Words{"pre-dump", "-t", pid, "-D", pre} + place);
+    server.hand_over(pre);
+  }
+  std::string delta = guest.directory("pages2");
+  fs::create_symlink("../pages1", delta + "/parent");
+  Server server(server_program, delta, {});
+  dump_with(dumper, guest, Words{"--track-mem", "--prev-images-dir", "../pre1"} + place);
+  server.hand_over(guest.directory());
+  CHECK(bytes_of_pages(guest.directory()) < bytes_of_pages(pre));
+  restore_with(kOurs, guest);
+  CHECK(guest.failures() == "");
+}
+
+TEST_CASE("stock pre-dump and dump on it, our page server") {
+  ships_a_chain(kStock, kOurs);
+}
+TEST_CASE("our pre-dump and dump on it, stock page server") {
+  ships_a_chain(kOurs, kStock, {"--ps-layout", "short"});
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <array>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
@@ -11,16 +12,6 @@
 
 namespace godwit::test {
 namespace {
-
-// The words of either program for what went wrong.
-std::string errors_in(const std::string& path) {
-  std::ifstream log(path);
-  std::string line, errors;
-  while (std::getline(log, line)) {
-    if (line.find("rror") != std::string::npos) errors += line + "\n";
-  }
-  return errors;
-}
 
 // Parts of the lines in which guests tell what stock 3.17.1 loses at either end of a move: it does not write
 // or not read what they are about.
@@ -34,6 +25,15 @@ constexpr std::array kLostByEither{
 constexpr std::string_view kLostByRestore = "WSTOPPED";
 
 }  // namespace
+
+std::string errors_in(const std::string& path) {
+  std::ifstream log(path);
+  std::string line, errors;
+  while (std::getline(log, line)) {
+    if (line.find("rror") != std::string::npos) errors += line + "\n";
+  }
+  return errors;
+}
 
 void run_well(const std::string& program, const std::vector<std::string>& words) {
   std::string directory;
@@ -86,6 +86,14 @@ std::string failures_of_ours(const Guest& guest, const std::string& restorer) {
     if (!lost) left += line + "\n";
   }
   return left;
+}
+
+uintmax_t bytes_of_pages(const std::string& images) {
+  uintmax_t bytes = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(images)) {
+    if (entry.path().filename().string().starts_with("pages-")) bytes += entry.file_size();
+  }
+  return bytes;
 }
 
 void wait_for_listener(unsigned short port) {

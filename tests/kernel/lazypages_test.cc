@@ -83,7 +83,9 @@ Child guest(const std::string& directory, const std::function<void()>& body) {
 // A daemon, its guardian, and a socket to its source. Guests are forked after it is made and before serve().
 class Bench {
  public:
-  explicit Bench(std::optional<std::chrono::seconds> patience = std::nullopt) : patience_(patience) {}
+  explicit Bench(std::optional<std::chrono::seconds> patience = std::nullopt) : patience_(patience) {
+    ::signal(SIGPIPE, SIG_IGN);  // as the commands do
+  }
 
   const std::string& directory() const { return directory_.path(); }
   void serve_honestly(uint64_t most = 1024) {

@@ -231,7 +231,7 @@ struct Exchange {
   uint64_t next() const { return window.next_request(now); }
   void run(int times, microseconds took, bool faults) {
     for (int i = 0; i < times; ++i) {
-      if (faults) window.fault(now);
+      for (unsigned f = 0; faults && f < BackgroundWindow::kFaultsBetween; ++f) window.fault(now);
       REQUIRE(next() > 0);  // never stops
       window.sent();
       now += took;
@@ -246,10 +246,13 @@ TEST_CASE("background requests shrink while faults come and grow while none do")
   exchange.run(100, microseconds(100), false);
   CHECK(exchange.next() == BackgroundWindow::kMostPages);
   exchange.window.fault(exchange.now);
+  exchange.now += BackgroundWindow::kPause;
   CHECK(exchange.next() == BackgroundWindow::kBusyPages);
   exchange.run(100, milliseconds(2), true);
+  exchange.now += BackgroundWindow::kPause;
   CHECK(exchange.next() == BackgroundWindow::kLeastPages);
   exchange.run(100, microseconds(50), true);
+  exchange.now += BackgroundWindow::kPause;
   CHECK(exchange.next() == BackgroundWindow::kBusyPages);
   exchange.run(100, milliseconds(5), false);  // a slow link
   CHECK(exchange.next() == BackgroundWindow::kLeastPages);
@@ -266,6 +269,19 @@ TEST_CASE("one background request is on its way while faults come, else two") {
   exchange.window.fault(exchange.now);
   CHECK(exchange.next() == 0);
   exchange.now += 2 * BackgroundWindow::kBusyTime;
+  CHECK(exchange.next() > 0);
+}
+
+TEST_CASE("most faults meet no background request") {
+  Exchange exchange;
+  exchange.window.fault(exchange.now);
+  CHECK(exchange.next() == 0);
+  for (unsigned i = 1; i < BackgroundWindow::kFaultsBetween; ++i) exchange.window.fault(exchange.now);
+  CHECK(exchange.next() > 0);
+  exchange.window.sent();
+  exchange.window.answered(microseconds(50), exchange.now);
+  CHECK(exchange.next() == 0);
+  exchange.now += BackgroundWindow::kPause;  // they have stopped
   CHECK(exchange.next() > 0);
 }
 

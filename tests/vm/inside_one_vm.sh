@@ -5,8 +5,8 @@ part() {
   local from=$SECONDS ended=0
   echo "== $*"
   "$@" --no-colors=true || ended=$?
-  # 77: nothing failed, and something was skipped, with its reason above.
-  [ $ended = 0 ] || [ $ended = 77 ] || status=1
+  # Also 77, a test that was skipped: all of them can run here.
+  [ $ended = 0 ] || status=1
   echo "== $((SECONDS - from)) s, status $ended"
 }
 part "$build/vm_tests"

@@ -22,7 +22,7 @@ no_failures() { [ "$(wc -l <$report)" = 1 ] || fail "the guest reports: $(cat $r
 send() {
   # Numbers that are free on the other side.
   echo 20000 >/proc/sys/kernel/ns_last_pid
-  setsid "$build/guests/counter" $report 4 32 </dev/null >/dev/null 2>&1 &
+  setsid "$build/guests/counter" $report 2 8 </dev/null >/dev/null 2>&1 &
   local guest=$!
   counts() { [ "$(rounds 2>/dev/null || echo 0)" != 000000000000 ]; }
   until_true counts
@@ -32,6 +32,7 @@ send() {
     { cat $work/out; fail "migrate run"; }
   cat $work/out
   grep -q 'tracked by soft-dirty' $work/out || fail "migrate run did not track by soft-dirty bits"
+  grep -q ', [1-9][0-9]* in the parent' $work/out || fail "no round found a clean page"
   wait $guest 2>/dev/null || true
   [ ! -e /proc/$guest ] || fail "the source's copy is still there"
   no_failures
@@ -52,7 +53,8 @@ receive() {
   local guest
   guest=$(pgrep -x counter) || fail "no counter runs here"
   [ "$guest" -gt 20000 ] || fail "the guest has pid $guest"
-  [ "$(ls /proc/"$guest"/task | wc -l)" = 4 ] || fail "the guest has not 4 threads"
+  local threads=(/proc/"$guest"/task/*)
+  [ ${#threads[@]} = 2 ] || fail "the guest has ${#threads[@]} threads, not 2"
   kill -KILL "$guest"
   kill -TERM $agent
   echo "the guest counts on at $(rounds), pid $guest"

@@ -18,6 +18,7 @@ shift $((OPTIND - 1))
 kdir=$(realpath "$kdir")
 work=$(mktemp -d)
 vm='' filter=''
+# shellcheck disable=SC2086,SC2317  # called by the trap; numbers, or nothing
 clean() {
   [ -z "$vm" ] || kill "$vm" 2>/dev/null || true
   wait $vm $filter 2>/dev/null || true
