@@ -14,26 +14,27 @@ class BackgroundWindow {
   using Duration = Clock::duration;
 
   static constexpr uint64_t kLeastPages = 4;   // of one request
-  static constexpr uint64_t kBusyPages = 16;   // the most while faults come
+  static constexpr uint64_t kBusyPages = 64;   // the most while faults come
   static constexpr uint64_t kMostPages = 128;  // the most while none do
   // How much longer than a round trip the answer to a request may take.
-  static constexpr Duration kBusyDelay = std::chrono::microseconds(100);
+  static constexpr Duration kBusyDelay = std::chrono::microseconds(200);
   static constexpr Duration kIdleDelay = std::chrono::microseconds(1000);
   // How long after a fault the next one is expected.
   static constexpr Duration kBusyTime = std::chrono::milliseconds(20);
 
-  // While faults come thick and fast, so many of them go by between two requests, so that most faults meet
-  // none on their way. After a pause they are taken to have stopped.
-  static constexpr unsigned kFaultsBetween = 3;
+  // While faults come thick and fast, so many of them go by between two turns of the background, so that most
+  // faults meet nothing on their way. After a pause they are taken to have stopped.
+  static constexpr unsigned kFaultsBetween = 6;
   static constexpr Duration kPause = std::chrono::microseconds(300);
 
-  // The size of the next request in pages; 0: not now. While faults come, one is on its way at a time; else
-  // two, so that the source works on one while we place the other.
+  // The most pages of the next request; 0: not now. While faults come, the requests of one turn together are
+  // no larger than this window and the next turn waits for their answers; else two are on their way at a
+  // time, so that the source works on one while we place the other.
   uint64_t next_request(Clock::time_point now) const;
   // Whether that is 0 only until the faults pause.
   bool waits_for_pause(Clock::time_point now) const { return in_flight_ == 0 && next_request(now) == 0; }
-  void sent();
-  // A request of sent() was answered `took` after it was sent.
+  void sent(uint64_t pages, Clock::time_point now);
+  // The oldest request of sent() was answered `took` after it was sent.
   void answered(Duration took, Clock::time_point now);
   // A fault was asked for.
   void fault(Clock::time_point now);
@@ -46,7 +47,8 @@ class BackgroundWindow {
 
   uint64_t pages_ = kBusyPages;
   unsigned in_flight_ = 0;
-  unsigned faults_since_ = 0;  // the last request
+  uint64_t left_ = 0;          // of this turn, in pages
+  unsigned faults_since_ = 0;  // the last turn began
   Duration round_trip_ = std::chrono::microseconds(100);
   Clock::time_point last_fault_{};
 };

@@ -18,7 +18,7 @@ void SourceLink::request(uint64_t pid, kinds::PageRange range, Reason reason) {
     ++wanted_;
     window_.fault(now);
   } else {
-    window_.sent();
+    window_.sent(range.pages, now);
   }
 }
 

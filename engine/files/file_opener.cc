@@ -87,7 +87,7 @@ kinds::FileKind* FileOpener::kind_of(const pb::file_entry& entry) const {
 
 const pb::file_entry& FileOpener::entry(uint32_t id) const {
   auto found = entries_.find(id);
-  if (found == entries_.end()) throw FormatError("the images have no open file with id {}", id);
+  if (found == entries_.end()) throw FormatError("files.img: there is no open file with id {}", id);
   return found->second;
 }
 

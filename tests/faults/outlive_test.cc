@@ -155,7 +155,9 @@ struct DumpTrial {
     REQUIRE(guest.failures() == "");
     REQUIRE(threads_of(guest.pid()) == threads);
     int areas = scratch_areas(guest.pid());
-    REQUIRE(areas <= 1);
+    // A killed dump leaves one, or two where signal frames for a filter needed more room; one that is killed
+    // while it takes an older one away leaves both. They must not add up.
+    REQUIRE(areas <= 3);
     leftovers += areas;
   }
 
@@ -285,7 +287,12 @@ bool has_worker(const std::string& directory) {
 
 bool has_cgroup_of(pid_t criu) {
   auto home = kernel::Cgroup::of_self_if_available();
-  return home && std::filesystem::exists(home->path() + fmt::format("/godwit-restore-{}", criu));
+  if (!home) return false;
+  std::string name = fmt::format("godwit-restore-{}-", criu);
+  for (const auto& entry : std::filesystem::directory_iterator(home->path())) {
+    if (entry.path().filename().string().starts_with(name)) return true;
+  }
+  return false;
 }
 
 class RestoreTrial {

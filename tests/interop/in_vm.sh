@@ -6,4 +6,4 @@ build=$(realpath "$1")
 shift
 "$vm/get_kernel.sh" "$build/vm/kernel"
 "$vm/../interop/get_stock.sh" "$build/vm/stock"
-exec "$vm/run_vm.sh" -k "$build/vm/kernel" -t 280 "$build/interop_tests" --no-colors=true -d=true "$@"
+exec "$vm/run_vm.sh" -k "$build/vm/kernel" -t 500 "$build/interop_tests" --no-colors=true -d=true "$@"

@@ -102,7 +102,7 @@ TEST_CASE("tables that contradict themselves or the files are errors") {
   write(images, Kind::kFiles, 0, file(1));
   auto open = [&] { FileOpener(test::all_file_kinds(), {}, images, {9}); };
   write(images, Kind::kFdinfo, 9, row(4, 2, pb::EVENTFD));
-  CHECK(error_of(open) == "the images have no open file with id 2");
+  CHECK(error_of(open) == "files.img: there is no open file with id 2");
   write(images, Kind::kFdinfo, 9, row(4, 1, pb::PIPE));
   CHECK(error_of(open) ==
         directory / "fdinfo-9.img: descriptor 4 and the open file with id 1 are of different types");

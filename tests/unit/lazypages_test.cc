@@ -233,7 +233,7 @@ struct Exchange {
     for (int i = 0; i < times; ++i) {
       for (unsigned f = 0; faults && f < BackgroundWindow::kFaultsBetween; ++f) window.fault(now);
       REQUIRE(next() > 0);  // never stops
-      window.sent();
+      window.sent(next(), now);
       now += took;
       window.answered(took, now);
     }
@@ -260,9 +260,9 @@ TEST_CASE("background requests shrink while faults come and grow while none do")
 
 TEST_CASE("one background request is on its way while faults come, else two") {
   Exchange exchange;
-  exchange.window.sent();
+  exchange.window.sent(exchange.next(), exchange.now);
   CHECK(exchange.next() > 0);
-  exchange.window.sent();
+  exchange.window.sent(exchange.next(), exchange.now);
   CHECK(exchange.next() == 0);
   exchange.window.answered(microseconds(100), exchange.now);
   CHECK(exchange.next() > 0);
@@ -272,13 +272,26 @@ TEST_CASE("one background request is on its way while faults come, else two") {
   CHECK(exchange.next() > 0);
 }
 
+TEST_CASE("a turn of the background may be several requests") {
+  Exchange exchange;
+  for (unsigned i = 0; i < BackgroundWindow::kFaultsBetween; ++i) exchange.window.fault(exchange.now);
+  uint64_t turn = exchange.next();
+  REQUIRE(turn > 15);
+  exchange.window.sent(15, exchange.now);  // what was predicted
+  CHECK(exchange.next() == turn - 15);
+  exchange.window.sent(turn - 15, exchange.now);
+  CHECK(exchange.next() == 0);
+  exchange.window.answered(microseconds(50), exchange.now);
+  CHECK(exchange.next() == 0);
+}
+
 TEST_CASE("most faults meet no background request") {
   Exchange exchange;
   exchange.window.fault(exchange.now);
   CHECK(exchange.next() == 0);
   for (unsigned i = 1; i < BackgroundWindow::kFaultsBetween; ++i) exchange.window.fault(exchange.now);
   CHECK(exchange.next() > 0);
-  exchange.window.sent();
+  exchange.window.sent(exchange.next(), exchange.now);
   exchange.window.answered(microseconds(50), exchange.now);
   CHECK(exchange.next() == 0);
   exchange.now += BackgroundWindow::kPause;  // they have stopped

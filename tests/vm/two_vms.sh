@@ -23,4 +23,4 @@ certificates() {
   done
 }
 certificates >"$keys/log" 2>&1 || { cat "$keys/log" >&2; exit 1; }
-"$here/run_two_vms.sh" -k "$build/vm/kernel" -t 200 "$here/inside_two_vms.sh" "$build" "$keys"
+"$here/run_two_vms.sh" -k "$build/vm/kernel" -t 400 "$here/inside_two_vms.sh" "$build" "$keys"
