@@ -14,7 +14,7 @@ class BackgroundWindow {
   using Duration = Clock::duration;
 
   static constexpr uint64_t kLeastPages = 4;   // of one request
-  static constexpr uint64_t kBusyPages = 64;   // the most while faults come
+  static constexpr uint64_t kBusyPages = 40;   // the most while faults come
   static constexpr uint64_t kMostPages = 128;  // the most while none do
   // How much longer than a round trip the answer to a request may take.
   static constexpr Duration kBusyDelay = std::chrono::microseconds(200);
@@ -22,17 +22,16 @@ class BackgroundWindow {
   // How long after a fault the next one is expected.
   static constexpr Duration kBusyTime = std::chrono::milliseconds(20);
 
-  // While faults come thick and fast, so many of them go by between two turns of the background, so that most
-  // faults meet nothing on their way. After a pause they are taken to have stopped.
-  static constexpr unsigned kFaultsBetween = 6;
-  static constexpr Duration kPause = std::chrono::microseconds(300);
+  // How long the connection is left to the faults, while they come, between two turns of the background: most
+  // of them then meet nothing on their way.
+  static constexpr Duration kBetweenTurns = std::chrono::microseconds(400);
 
   // The most pages of the next request; 0: not now. While faults come, the requests of one turn together are
   // no larger than this window and the next turn waits for their answers; else two are on their way at a
   // time, so that the source works on one while we place the other.
   uint64_t next_request(Clock::time_point now) const;
-  // Whether that is 0 only until the faults pause.
-  bool waits_for_pause(Clock::time_point now) const { return in_flight_ == 0 && next_request(now) == 0; }
+  // Whether that is 0 only until the next turn.
+  bool waits_for_turn(Clock::time_point now) const { return in_flight_ == 0 && next_request(now) == 0; }
   void sent(uint64_t pages, Clock::time_point now);
   // The oldest request of sent() was answered `took` after it was sent.
   void answered(Duration took, Clock::time_point now);
@@ -47,10 +46,9 @@ class BackgroundWindow {
 
   uint64_t pages_ = kBusyPages;
   unsigned in_flight_ = 0;
-  uint64_t left_ = 0;          // of this turn, in pages
-  unsigned faults_since_ = 0;  // the last turn began
+  uint64_t left_ = 0;  // of this turn, in pages
   Duration round_trip_ = std::chrono::microseconds(100);
-  Clock::time_point last_fault_{};
+  Clock::time_point last_fault_{}, last_answer_{};
 };
 
 }  // namespace godwit::lazypages

@@ -132,9 +132,9 @@ void Daemon::Loop::step(memory::LazyHandoverListener& listener) {
 
 timespec Daemon::Loop::wait_time() const {
   if (more_) return {0, 0};
-  // Soon again: for what a changing address space held up, and for the background once the faults pause.
-  if (retry_ || (link_ && link_->waits_for_pause())) {
-    return {0, std::chrono::nanoseconds(BackgroundWindow::kPause).count()};
+  // Soon again: for what a changing address space held up, and for the next turn of the background.
+  if (retry_ || (link_ && link_->waits_for_turn())) {
+    return {0, std::chrono::nanoseconds(BackgroundWindow::kBetweenTurns).count()};
   }
   return {std::chrono::seconds(kTick).count(), 0};
 }

@@ -23,8 +23,8 @@ class SourceLink {
   // How many pages that nobody waits for may be requested now; 0: none.
   uint64_t background_pages() const { return window_.next_request(Clock::now()); }
 
-  // Whether some may be requested after BackgroundWindow::kPause.
-  bool waits_for_pause() const { return window_.waits_for_pause(Clock::now()); }
+  // Whether some may be requested after BackgroundWindow::kBetweenTurns.
+  bool waits_for_turn() const { return window_.waits_for_turn(Clock::now()); }
 
   struct Arrival {
     uint64_t pid = 0;

@@ -113,9 +113,22 @@ void Client::request(Command command, uint64_t dst_id, std::span<std::byte> answ
   on_stream([&] {
     stream.write(encoded.bytes());
     stream.set_timeout(timeout);
-    stream.read_exactly(answer, "the server's answer");
+    read_answer(stream, answer);
     stream.set_timeout(kSendTimeout);
   });
+}
+
+// A server that takes our header for another layout hangs up without a word, over TLS where none can be
+// probed.
+void Client::read_answer(tls::Stream& stream, std::span<std::byte> answer) {
+  try {
+    stream.read_exactly(answer, "the server's answer");
+  } catch (const FormatError&) {
+    if (answered_ || peer_.layout != Layout::kLong) throw;
+    throw Error(
+        "it closed the connection without an answer: is it of CRIU before 4.2? Then use --ps-layout short");
+  }
+  answered_ = true;
 }
 
 // On the pipeline's thread.

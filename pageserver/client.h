@@ -36,10 +36,12 @@ class Client final : public kinds::PageSink {
  private:
   void send(std::span<const EntryPipeline::Entry> entries);
   void count(uint64_t pages);
+  void read_answer(tls::Stream& stream, std::span<std::byte> answer);
   void request(Command command, uint64_t dst_id, std::span<std::byte> answer, tls::Stream::Timeout timeout);
 
   Peer peer_;
-  uint64_t image_ = 0;  // dst_id of the open image; 0: none
+  uint64_t image_ = 0;     // dst_id of the open image; 0: none
+  bool answered_ = false;  // the server has understood us at least once
   bool finished_ = false;
   uint64_t bytes_sent_ = 0;
   // Last: its thread uses everything above.

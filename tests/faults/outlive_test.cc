@@ -205,6 +205,11 @@ TEST_CASE("a sleeping program outlives dumps that are killed") {
 TEST_CASE("a program under a seccomp filter outlives dumps that are killed") {
   outlives_killed_dumps("filtered");
 }
+// A known limit (engine/tracee/README.md): for the microseconds of a batch our death leaves its remaining
+// calls to the filter, and one that kills for them does.
+TEST_CASE("a program under a filter that kills outlives dumps that are killed" * doctest::may_fail()) {
+  outlives_killed_dumps("filtered-kill");
+}
 
 // Sets GODWIT_FAULT_POINT for the programs that are started meanwhile.
 class AtFaultPoint {
@@ -235,7 +240,7 @@ std::vector<std::string> fault_points_in(const std::vector<std::string>& folders
 }
 
 TEST_CASE("a dump that is killed or fails at any fault point leaves the program as it was and no inventory") {
-  for (std::string mode : {"busy", "sleeping", "filtered"}) {
+  for (std::string mode : {"busy", "sleeping", "filtered-kill"}) {
     CAPTURE(mode);
     Guest guest("threads", {mode});
     DumpTrial trial{guest, threads_of(guest.pid())};

@@ -1,7 +1,8 @@
-// threads REPORT busy|sleeping|filtered: eight threads that check their masks, numbers, actions and memory.
-// busy: they compute; sleeping: each is blocked in another call; filtered: under a seccomp filter that kills
-// for a call that it does not use. A round is one of every thread. No call may be interrupted, except after a
-// restore, of which the file REPORT.restored tells: the restart block of a timed wait is lost then.
+// threads REPORT busy|sleeping|filtered|filtered-kill: eight threads that check their masks, numbers, actions
+// and memory. busy: they compute; sleeping: each is blocked in another call; filtered: under a seccomp filter
+// that refuses, or kills for, a call that it does not use. A round is one of every thread. No call may be
+// interrupted, except after a restore, of which the file REPORT.restored tells: the restart block of a timed
+// wait is lost then.
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/futex.h>
@@ -50,7 +51,7 @@ void check_wait(bool as_expected, int line) {
     g_shared->report.fail("line %d: the wait ended with %s", line, strerror(error));
 }
 
-void set_filter() {
+void set_filter(uint32_t otherwise) {
   const unsigned calls[] = {SYS_openat,          SYS_pwrite64,       SYS_write,          SYS_close,
                             SYS_lseek,           SYS_rt_sigreturn,   SYS_futex,          SYS_nanosleep,
                             SYS_clock_nanosleep, SYS_gettid,         SYS_access,         SYS_fstat,
@@ -64,7 +65,7 @@ void set_filter() {
     program[size++] = BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1);
     program[size++] = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
   }
-  program[size++] = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+  program[size++] = BPF_STMT(BPF_RET | BPF_K, otherwise);
   sock_fprog filter{size, program};
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
       ::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &filter) != 0)
@@ -180,11 +181,11 @@ int main(int, char** argv) {
     if (pthread_create(&thread, nullptr, run, reinterpret_cast<void*>(number)) != 0)
       report.fail("pthread_create");
   }
-  if (mode == "filtered") {
+  if (mode.starts_with("filtered")) {
     for (int number = 1; number < kThreads; ++number) {
       while (shared.rounds[number] == 0) usleep(1000);  // what starts a thread is not in the filter
     }
-    set_filter();
+    set_filter(mode == "filtered-kill" ? SECCOMP_RET_KILL_PROCESS : SECCOMP_RET_ERRNO | EPERM);
   }
   run(nullptr);
 }

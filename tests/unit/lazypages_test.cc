@@ -231,7 +231,8 @@ struct Exchange {
   uint64_t next() const { return window.next_request(now); }
   void run(int times, microseconds took, bool faults) {
     for (int i = 0; i < times; ++i) {
-      for (unsigned f = 0; faults && f < BackgroundWindow::kFaultsBetween; ++f) window.fault(now);
+      if (faults) window.fault(now);
+      now += BackgroundWindow::kBetweenTurns;
       REQUIRE(next() > 0);  // never stops
       window.sent(next(), now);
       now += took;
@@ -246,13 +247,13 @@ TEST_CASE("background requests shrink while faults come and grow while none do")
   exchange.run(100, microseconds(100), false);
   CHECK(exchange.next() == BackgroundWindow::kMostPages);
   exchange.window.fault(exchange.now);
-  exchange.now += BackgroundWindow::kPause;
+  exchange.now += BackgroundWindow::kBetweenTurns;
   CHECK(exchange.next() == BackgroundWindow::kBusyPages);
   exchange.run(100, milliseconds(2), true);
-  exchange.now += BackgroundWindow::kPause;
+  exchange.now += BackgroundWindow::kBetweenTurns;
   CHECK(exchange.next() == BackgroundWindow::kLeastPages);
   exchange.run(100, microseconds(50), true);
-  exchange.now += BackgroundWindow::kPause;
+  exchange.now += BackgroundWindow::kBetweenTurns;
   CHECK(exchange.next() == BackgroundWindow::kBusyPages);
   exchange.run(100, milliseconds(5), false);  // a slow link
   CHECK(exchange.next() == BackgroundWindow::kLeastPages);
@@ -274,7 +275,7 @@ TEST_CASE("one background request is on its way while faults come, else two") {
 
 TEST_CASE("a turn of the background may be several requests") {
   Exchange exchange;
-  for (unsigned i = 0; i < BackgroundWindow::kFaultsBetween; ++i) exchange.window.fault(exchange.now);
+  exchange.window.fault(exchange.now);
   uint64_t turn = exchange.next();
   REQUIRE(turn > 15);
   exchange.window.sent(15, exchange.now);  // what was predicted
@@ -288,14 +289,16 @@ TEST_CASE("a turn of the background may be several requests") {
 TEST_CASE("most faults meet no background request") {
   Exchange exchange;
   exchange.window.fault(exchange.now);
-  CHECK(exchange.next() == 0);
-  for (unsigned i = 1; i < BackgroundWindow::kFaultsBetween; ++i) exchange.window.fault(exchange.now);
-  CHECK(exchange.next() > 0);
   exchange.window.sent(exchange.next(), exchange.now);
   exchange.window.answered(microseconds(50), exchange.now);
-  CHECK(exchange.next() == 0);
-  exchange.now += BackgroundWindow::kPause;  // they have stopped
+  for (int i = 0; i < 10; ++i) {
+    exchange.window.fault(exchange.now);
+    CHECK(exchange.next() == 0);
+    CHECK(exchange.window.waits_for_turn(exchange.now));
+    exchange.now += BackgroundWindow::kBetweenTurns / 10;
+  }
   CHECK(exchange.next() > 0);
+  CHECK_FALSE(exchange.window.waits_for_turn(exchange.now));
 }
 
 TEST_CASE("quantiles are within an eighth of the truth") {
