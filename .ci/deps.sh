@@ -4,7 +4,7 @@ set -euo pipefail
 
 packages=(
   # build
-  g++ cmake ninja-build pkg-config libboost1.81-dev libgnutls28-dev libprotobuf-dev protobuf-compiler liburing-dev
+  g++ cmake make ninja-build pkg-config libboost1.81-dev libgnutls28-dev libprotobuf-dev protobuf-compiler liburing-dev
   libnl-3-dev doctest-dev libfmt-dev libspdlog-dev nlohmann-json3-dev
   # tests, benchmarks and the demo
   python3 gnutls-bin iproute2 util-linux procps redis-server redis-tools clang-format

@@ -109,6 +109,7 @@ LazyHandoverClient LazyHandoverClient::connect(const std::string& directory) {
 
 void LazyHandoverClient::send(pid_t pid, Fd userfaultfd) {
   ErrorContext context{"pid {}", pid};
+  if (!userfaultfd) return skip(pid);
   send_word(socket_, pid);
   send_descriptor(socket_, userfaultfd.get());
 }

@@ -20,8 +20,8 @@ struct RestoreRequest {
   kinds::StageHooks& hooks;
   kinds::Policy policy{};
   bool sibling = false;  // the root becomes our sibling, not our child
-  // Post-copy: called once per task that has pages yet to come, with the userfaultfd that covers them, before
-  // any task runs. Empty: images with missing pages are refused.
+  // Post-copy: called once per task, before any task runs, with the userfaultfd that covers its pages yet to
+  // come, or with an empty one when it has none. Not given: images with missing pages are refused.
   std::function<void(pid_t pid, Fd userfaultfd)> hand_over{};
   // The --pidfile: told as soon as the tree is complete, before it runs.
   std::function<void(pid_t root)> tree_is_complete{};

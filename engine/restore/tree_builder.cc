@@ -188,7 +188,7 @@ void TreeBuilder::register_lazy_memory() {
     if (tasks_[i].image->zombie()) continue;
     auto userfaultfd = memory::register_lazy_areas(*tasks_[i].caller, tasks_[i].leader(), tasks_[i].image->mm,
                                                    plan_.pages[i]);
-    if (userfaultfd) request_.hand_over(tasks_[i].image->pid, std::move(*userfaultfd));
+    request_.hand_over(tasks_[i].image->pid, userfaultfd ? std::move(*userfaultfd) : Fd());
   }
 }
 

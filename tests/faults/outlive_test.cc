@@ -27,7 +27,7 @@ using Clock = std::chrono::steady_clock;
 
 int number_of_kills() {
   const char* full = std::getenv("GODWIT_FULL");
-  return full != nullptr && full[0] == '1' ? 300 : 30;
+  return full != nullptr && full[0] == '1' ? 300 : 100;
 }
 
 std::string maps_of(pid_t pid) {
