@@ -18,9 +18,11 @@
 #include <memory>
 #include <vector>
 
+#include "engine/base/bytes.h"
 #include "engine/base/cleanup.h"
 #include "engine/base/error.h"
 #include "engine/base/log.h"
+#include "engine/base/unix_message.h"
 #include "engine/kernel/userfaultfd.h"
 
 namespace godwit::lazypages {
@@ -100,23 +102,9 @@ class Watch {
 
   // False at the end of the channel.
   bool receive(Order& order, Fd& descriptor) {
-    iovec data{&order, sizeof order};
-    alignas(cmsghdr) char space[CMSG_SPACE(sizeof(int))] = {};
-    msghdr message{};
-    message.msg_iov = &data;
-    message.msg_iovlen = 1;
-    message.msg_control = space;
-    message.msg_controllen = sizeof space;
-    ssize_t size;
-    do {
-      size = ::recvmsg(channel_.get(), &message, MSG_CMSG_CLOEXEC);
-    } while (size < 0 && errno == EINTR);
-    if (size != sizeof order) return false;
-    if (cmsghdr* control = CMSG_FIRSTHDR(&message); control != nullptr) {
-      int fd = -1;
-      std::memcpy(&fd, CMSG_DATA(control), sizeof fd);
-      descriptor.reset(fd);
-    }
+    auto message = receive_message(channel_.get(), writable_bytes_of(order));
+    if (message.size != sizeof order) return false;
+    if (!message.descriptors.empty()) descriptor = std::move(message.descriptors.front());
     return true;
   }
 
@@ -204,21 +192,8 @@ void Guardian::finish() {
 void Guardian::tell(uint32_t what, uint32_t id, int fd) {
   if (!channel_) return;
   Order order{what, id};
-  iovec data{&order, sizeof order};
-  alignas(cmsghdr) char space[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  if (fd >= 0) {
-    message.msg_control = space;
-    message.msg_controllen = sizeof space;
-    cmsghdr* control = CMSG_FIRSTHDR(&message);
-    control->cmsg_level = SOL_SOCKET;
-    control->cmsg_type = SCM_RIGHTS;
-    control->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(control), &fd, sizeof fd);
-  }
-  if (::sendmsg(channel_.get(), &message, MSG_NOSIGNAL) >= 0) return;
+  auto descriptor = fd >= 0 ? std::span(&fd, 1) : std::span<int>();
+  if (send_message(channel_.get(), bytes_of(order), descriptor) >= 0) return;
   int code = errno;
   channel_.reset();
   log::warning(

@@ -11,6 +11,7 @@
 #include "engine/base/bytes.h"
 #include "engine/base/error.h"
 #include "engine/base/log.h"
+#include "engine/base/unix_message.h"
 #include "engine/memory/tracking_socket.h"
 
 namespace godwit::memory {
@@ -48,20 +49,9 @@ void send_word(const Fd& socket, int32_t word) {
 }
 
 void send_descriptor(const Fd& socket, int fd) {
-  char dummy = 0;
-  iovec data{&dummy, 1};
-  alignas(cmsghdr) char space[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = space;
-  message.msg_controllen = sizeof space;
-  cmsghdr* control = CMSG_FIRSTHDR(&message);
-  control->cmsg_level = SOL_SOCKET;
-  control->cmsg_type = SCM_RIGHTS;
-  control->cmsg_len = CMSG_LEN(sizeof(int));
-  std::memcpy(CMSG_DATA(control), &fd, sizeof fd);
-  check(::sendmsg(socket.get(), &message, MSG_NOSIGNAL), "{}: sendmsg", kLazyPagesSocketName);
+  std::byte dummy{};
+  check(send_message(socket.get(), std::span(&dummy, 1), std::span(&fd, 1)), "{}: sendmsg",
+        kLazyPagesSocketName);
 }
 
 struct Piece {
@@ -71,27 +61,12 @@ struct Piece {
 
 // Nothing when nothing is there. A descriptor comes with the byte that it was sent with.
 std::optional<Piece> receive_piece(const Fd& socket, std::span<std::byte> bytes) {
-  iovec data{bytes.data(), bytes.size()};
-  alignas(cmsghdr) char space[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = space;
-  message.msg_controllen = sizeof space;
-  Piece piece;
-  do {
-    piece.size = ::recvmsg(socket.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-  } while (piece.size < 0 && errno == EINTR);
-  if (piece.size < 0 && errno == EAGAIN) return std::nullopt;
-  if (piece.size < 0 && errno == ECONNRESET) piece.size = 0;
-  check(piece.size, "{}: recvmsg", kLazyPagesSocketName);
-  cmsghdr* control = CMSG_FIRSTHDR(&message);
-  if (control != nullptr && control->cmsg_level == SOL_SOCKET && control->cmsg_type == SCM_RIGHTS &&
-      control->cmsg_len == CMSG_LEN(sizeof(int))) {
-    int fd = -1;
-    std::memcpy(&fd, CMSG_DATA(control), sizeof fd);
-    piece.descriptor.reset(fd);
-  }
+  auto message = receive_message(socket.get(), bytes, MSG_DONTWAIT);
+  if (message.size < 0 && errno == EAGAIN) return std::nullopt;
+  if (message.size < 0 && errno == ECONNRESET) message.size = 0;
+  check(message.size, "{}: recvmsg", kLazyPagesSocketName);
+  Piece piece{message.size, Fd()};
+  if (message.descriptors.size() == 1) piece.descriptor = std::move(message.descriptors.front());
   return piece;
 }
 

@@ -10,13 +10,15 @@
 #include <cstddef>
 #include <cstring>
 
+#include "engine/base/bytes.h"
 #include "engine/base/error.h"
+#include "engine/base/unix_message.h"
 
 namespace godwit::memory {
 namespace {
 
-// SCM_RIGHTS carries at most 253 descriptors.
 constexpr size_t kProcessesPerPacket = 128;
+static_assert(kProcessesPerPacket <= kMaxMessageDescriptors);
 constexpr uint32_t kMagic = 0x67645431;  // "gdT1": another version of us is no peer
 constexpr timeval kPatience{10, 0};
 
@@ -68,57 +70,20 @@ std::optional<Fd> connect_to(const std::string& path, const char* name) {
   return socket;
 }
 
-// The control data of a packet: room for the descriptors of its processes.
-struct Rights {
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * kProcessesPerPacket)> space{};
-};
-
 bool send_packet(const Fd& connection, const Packet& packet, std::span<const TrackedProcess> processes) {
-  iovec data{const_cast<Packet*>(&packet),
-             offsetof(Packet, processes) + processes.size() * sizeof(ProcessIdentity)};
-  Rights rights;
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  if (!processes.empty()) {
-    message.msg_control = rights.space.data();
-    message.msg_controllen = CMSG_SPACE(sizeof(int) * processes.size());
-    cmsghdr* control = CMSG_FIRSTHDR(&message);
-    control->cmsg_level = SOL_SOCKET;
-    control->cmsg_type = SCM_RIGHTS;
-    control->cmsg_len = CMSG_LEN(sizeof(int) * processes.size());
-    auto* to = reinterpret_cast<int*>(CMSG_DATA(control));
-    for (const auto& process : processes) *to++ = process.userfaults.get();
-  }
-  return ::sendmsg(connection.get(), &message, MSG_NOSIGNAL) == static_cast<ssize_t>(data.iov_len);
+  size_t size = offsetof(Packet, processes) + processes.size() * sizeof(ProcessIdentity);
+  std::vector<int> userfaults;
+  for (const auto& process : processes) userfaults.push_back(process.userfaults.get());
+  return send_message(connection.get(), bytes_of(packet).first(size), userfaults) ==
+         static_cast<ssize_t>(size);
 }
 
 // Takes ownership of what came with a message, whatever it is.
-std::vector<Fd> received_descriptors(msghdr& message) {
-  std::vector<Fd> result;
-  for (cmsghdr* control = CMSG_FIRSTHDR(&message); control != nullptr;
-       control = CMSG_NXTHDR(&message, control)) {
-    if (control->cmsg_level != SOL_SOCKET || control->cmsg_type != SCM_RIGHTS) continue;
-    size_t count = (control->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    const auto* from = reinterpret_cast<const int*>(CMSG_DATA(control));
-    for (size_t i = 0; i < count; ++i) result.emplace_back(from[i]);
-  }
-  return result;
-}
-
 // One packet's processes; returns how many follow in later packets, nothing when it is not as it must be.
 std::optional<uint64_t> receive_packet(const Fd& connection, std::vector<TrackedProcess>& out) {
   Packet packet;
-  iovec data{&packet, sizeof packet};
-  Rights rights;
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = rights.space.data();
-  message.msg_controllen = rights.space.size();
-  ssize_t size = ::recvmsg(connection.get(), &message, MSG_CMSG_CLOEXEC);
+  auto [size, fds] = receive_message(connection.get(), writable_bytes_of(packet));
   if (size < 0) return std::nullopt;
-  std::vector<Fd> fds = received_descriptors(message);
   if (static_cast<size_t>(size) < sizeof(PacketHeader) || packet.header.magic != kMagic) return std::nullopt;
   size_t count = packet.header.count;
   if (count > kProcessesPerPacket || fds.size() != count ||
