@@ -22,8 +22,9 @@ class LazyHandoverClient {
   // Connects to the daemon of this work directory. Throws Error when none listens there.
   static LazyHandoverClient connect(const std::string& directory);
 
-  // A task with pages to come, or with an empty `userfaultfd` one without, which only a stock daemon needs to hear of:
-  // it counts the tasks of the images. `pid` as the images call it. Throws SystemError when the daemon is gone.
+  // A task with pages to come, or with an empty `userfaultfd` one without, which only a stock daemon needs to
+  // hear of: it counts the tasks of the images. `pid` as the images call it. Throws SystemError when the
+  // daemon is gone.
   void send(pid_t pid, Fd userfaultfd);
   // Everything was handed over and is registered; the tasks may run from now on.
   void finish();
