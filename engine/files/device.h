@@ -6,7 +6,7 @@
 
 namespace godwit::files {
 
-// /dev/null, zero, full, random, urandom, kmsg: REG entries without size and position, as CRIU writes them.
+// /dev/null, zero, full, random, urandom: REG entries without size and position, as CRIU writes them.
 std::unique_ptr<kinds::FileKind> make_device_kind();
 
 }  // namespace godwit::files

@@ -235,7 +235,7 @@ TEST_CASE("an established connection is a problem, and with tcp_close comes back
     CHECK((poll.revents & (POLLIN | POLLRDHUP | POLLHUP)) == (POLLIN | POLLRDHUP | POLLHUP));
   }
   // The same images without the option.
-  files::FileOpener without(test::all_file_kinds(), {}, trip.dump.images(), {1});
+  files::FileOpener without(tree::make_file_kinds(), {}, trip.dump.images(), {1});
   CHECK(plan_of(without).find("pass --tcp-close") != std::string::npos);
 }
 
@@ -331,7 +331,7 @@ TEST_CASE("a port in use and an address elsewhere are found before anything is r
   CHECK(trip.plan_problems == "TCP 10.255.1.2:7777: address 10.255.1.2 is not on this machine");
   Fd taken(bound(AF_INET, SOCK_STREAM, loopback(AF_INET, port)));
   ::listen(taken.get(), 1);
-  files::FileOpener again(test::all_file_kinds(), {}, trip.dump.images(), {1});
+  files::FileOpener again(tree::make_file_kinds(), {}, trip.dump.images(), {1});
   CHECK(plan_of(again).find(fmt::format("TCP 127.0.0.1:{}: port {} is in use on this machine", port, port)) !=
         std::string::npos);
   try {

@@ -257,7 +257,7 @@ TEST_CASE("a pipe that leads out of the tree is a problem, one that leads nowher
     for (;;) ::pause();
   });
   REQUIRE(test::eventually([&] { return ready->load(); }));
-  files::FileCollector collector(test::all_file_kinds(), {});
+  files::FileCollector collector(tree::make_file_kinds(), {});
   collector.collect_process(child.pid(), 1);
   collector.check_whole();
   std::string problems = FileDump::joined(collector.problems());

@@ -7,33 +7,13 @@
 #include <string>
 #include <vector>
 
-#include "engine/files/device.h"
-#include "engine/files/eventfd.h"
-#include "engine/files/eventpoll.h"
 #include "engine/files/file_collector.h"
 #include "engine/files/file_opener.h"
-#include "engine/files/pipe.h"
-#include "engine/files/regular_file.h"
-#include "engine/files/terminal.h"
-#include "engine/files/timerfd.h"
-#include "engine/sockets/inet_socket.h"
+#include "engine/tree/registry.h"
 #include "tests/support/child.h"
 #include "tests/support/temporary_directory.h"
 
 namespace godwit::test {
-
-inline kinds::FileKinds all_file_kinds() {
-  kinds::FileKinds kinds;
-  kinds.push_back(files::make_device_kind());
-  kinds.push_back(files::make_regular_file_kind());
-  kinds.push_back(files::make_pipe_kind());
-  kinds.push_back(files::make_eventfd_kind());
-  kinds.push_back(files::make_timerfd_kind());
-  kinds.push_back(files::make_eventpoll_kind());
-  kinds.push_back(files::make_terminal_kind());
-  kinds.push_back(sockets::make_inet_socket_kind());
-  return kinds;
-}
 
 // A process that holds the descriptors that `open_files` opens, and no others, and waits.
 class FileHolder {
@@ -64,7 +44,8 @@ class FileHolder {
 // A dump of the files of such processes into a directory of its own.
 class FileDump {
  public:
-  explicit FileDump(kinds::Policy policy = {}) : policy_(policy), collector_(all_file_kinds(), policy) {}
+  explicit FileDump(kinds::Policy policy = {})
+      : policy_(policy), collector_(tree::make_file_kinds(), policy) {}
 
   files::FileCollector& collector() { return collector_; }
   void add(const FileHolder& holder) {
@@ -80,7 +61,7 @@ class FileDump {
   std::unique_ptr<files::FileOpener> opener(kinds::Policy policy = {}) {
     auto images = images::ImageDirectory::open(directory_.path());
     collector_.write(images);
-    return std::make_unique<files::FileOpener>(all_file_kinds(), policy, images, tables_);
+    return std::make_unique<files::FileOpener>(tree::make_file_kinds(), policy, images, tables_);
   }
   images::ImageDirectory images() const { return images::ImageDirectory::open(directory_.path()); }
   // The row of a descriptor, after opener().

@@ -100,7 +100,7 @@ TEST_CASE("tables that contradict themselves or the files are errors") {
   test::TemporaryDirectory directory;
   auto images = images::ImageDirectory::open(directory.path());
   write(images, Kind::kFiles, 0, file(1));
-  auto open = [&] { FileOpener(test::all_file_kinds(), {}, images, {9}); };
+  auto open = [&] { FileOpener(tree::make_file_kinds(), {}, images, {9}); };
   write(images, Kind::kFdinfo, 9, row(4, 2, pb::EVENTFD));
   CHECK(error_of(open) == "files.img: there is no open file with id 2");
   write(images, Kind::kFdinfo, 9, row(4, 1, pb::PIPE));
@@ -131,7 +131,7 @@ TEST_CASE("what cannot be restored is planned as a problem by name") {
   write(images, Kind::kFiles, 0, unix_socket, epoll);
   write(images, Kind::kFdinfo, 9, row(4, 1, pb::UNIXSK), row(5, 2, pb::EVENTPOLL),
         row(999'999'999, 1, pb::UNIXSK));
-  FileOpener files(test::all_file_kinds(), {}, images, {9});
+  FileOpener files(tree::make_file_kinds(), {}, images, {9});
   kinds::Problems problems;
   files.plan(problems);
   std::string all = test::FileDump::joined(problems);
